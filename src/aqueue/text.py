@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["DESCRIPTION_MAX_CHARS", "short_names", "visible", "visible_repr", "without_surrogates"]
+__all__ = ["DESCRIPTION_MAX_CHARS", "first_line", "short_names", "visible", "visible_repr", "without_surrogates"]
 
 DESCRIPTION_MAX_CHARS = 1_000
 """The length of a description, in characters; a longer one is cut when it is set."""
@@ -52,6 +52,11 @@ def visible_repr(value: object) -> str:
 def without_surrogates(text: str) -> str:
     """Return `text` with each lone surrogate replaced by U+FFFD, so that it can be encoded as UTF-8."""
     return _SURROGATE.sub("\ufffd", text)
+
+
+def first_line(message: str) -> str:
+    """Return the first line of an exception's message: some clients add links to their documentation on further lines."""
+    return message.strip().partition("\n")[0].rstrip()
 
 
 def short_names(types: Iterable[str]) -> dict[str, str]:

@@ -17,16 +17,16 @@ from aqueue._codec.item_codec import references
 from aqueue._folds.item_table import State
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._folds.tree_shape import TreeShape
+from aqueue._history.event_words import StyleName, details, name_of, why_interrupted
 from aqueue._history.history import History
 from aqueue._history.opening import open_history
 from aqueue._history.record import MISFITS, ItemTexts, Record
 from aqueue._history.selecting import Selector, rows_of
+from aqueue._history.story import Chapter, Story, WaitReason
 from aqueue._resume.plan import plan_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
-from aqueue.cli._formats.event_words import STYLES, StyleName, details, name_of, why_interrupted
 from aqueue.cli._outlook import outlook
-from aqueue.cli._story import Chapter, Story, WaitReason
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -421,13 +421,13 @@ def _acts(chapters: list[Chapter], now: float) -> list[_Act]:
             if chapter.took_s is not None:  # else the end of this attempt is left out
                 style, name, why = end
                 took = duration(getattr(event, "duration_s", chapter.took_s))
-                attempt.what = Text.assemble((name, STYLES[style]), f" after {took}{why}")
+                attempt.what = Text.assemble((name, _screen.STYLES[style]), f" after {took}{why}")
                 attempt.error = getattr(event, "error", None)
             attempt = None
         elif isinstance(event, _OTHER_ACTS):
             acts.append(_Act(event.at, _words(chapter)))
     if attempt is not None:
-        attempt.what = Text(f"running for {duration(max(now - attempt.at, 0.0))}", STYLES["busy"])
+        attempt.what = Text(f"running for {duration(max(now - attempt.at, 0.0))}", _screen.STYLES["busy"])
     return acts
 
 
@@ -541,14 +541,14 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
 def _words(chapter: Chapter) -> Text:
     """Return what happened, in the words of `aqueue tail`, with what the rest of the story adds."""
     if chapter.event is None:
-        return Text(", ".join(chapter.facts), style=STYLES["warning"])
+        return Text(", ".join(chapter.facts), style=_screen.STYLES["warning"])
     style, name = name_of(chapter.event)
     parts = details(chapter.event)
-    said = Text(name, style=STYLES[style])
+    said = Text(name, style=_screen.STYLES[style])
     said.append(f" {', '.join(chapter.facts)}" if chapter.facts else "")
     said.append(", " if chapter.facts and any(part for _, part in parts) else " ")
     for style, part in parts:
-        said.append(visible(part, _MAX_TEXT_CHARS), STYLES[style])
+        said.append(visible(part, _MAX_TEXT_CHARS), _screen.STYLES[style])
     said.rstrip()
     return said
 

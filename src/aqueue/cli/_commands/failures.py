@@ -8,13 +8,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._codec.digests import digest_of
+from aqueue._history.event_words import host_and_pid
 from aqueue._history.record import ItemTexts, Record
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import read_live
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
-from aqueue.text import visible
+from aqueue.text import first_line, visible
 from aqueue.view import WorkerProcess
 
 __all__ = ["failures"]
@@ -90,7 +91,7 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[
         f" {record.name_of(row)}",
         _screen.local_time(record.items.ended_at[row]),
         *([f"attempt {failure.attempt}"] if failure is not None else []),
-        *([f"on {_screen.host_and_pid(process)}"] if process is not None else []),
+        *([f"on {host_and_pid(process)}"] if process is not None else []),
         *(["in its hook"] if failure is not None and failure.phase != "process" else []),
     ]
     parts: list[RenderableType] = [
@@ -102,7 +103,7 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[
     if failure is not None:
         raised = failure.error.traceback or failure.error.message
         first = shown_for.setdefault(digest_of(_without_messages(raised).encode("utf-8", "surrogatepass")), item)
-        message = visible(_screen.first_line(failure.error.message), _MAX_MESSAGE_CHARS)
+        message = visible(first_line(failure.error.message), _MAX_MESSAGE_CHARS)
         same = _screen.remark(f"the same traceback as item {first}{f': {message}' if message else ''}")
         parts.append(_screen.indented(_screen.traceback_lines(raised) if first == item else same))
     return parts

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from aqueue import events as ev
-from aqueue.cli._screen import host_and_pid
+from aqueue._history.event_words import host_and_pid
 from aqueue.figures import duration
 from aqueue.text import visible
 from aqueue.view import InForce, WorkerProcess, WorkerProcesses
