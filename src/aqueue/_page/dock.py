@@ -1,6 +1,6 @@
 """Time travel: a slider over the run's own time at the foot of each view, and what says that the past is shown."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from aqueue._page.frame import Parts, href, icon
@@ -14,6 +14,10 @@ __all__ = ["dock_parts"]
 _NUM_BARS: Final = 80
 _CHARS: Final = 130
 """How many characters of the labels of marks fit below the slider, about, on a wide screen."""
+
+_MAX_LABEL_CHARS: Final = 24
+_PRIORITY: Final = {"cross": 0, "pause": 1, "stop": 2, "hand": 3}
+"""Which marks are labelled before others, by their icons."""
 
 
 def dock_parts(run: Moment, asked: Asked) -> Parts:
@@ -94,20 +98,36 @@ def _dock(run: Moment, asked: Asked) -> Html:
     )
 
 
-def _marks(run: Moment, asked: Asked, marks: Iterable[Mark], total_s: float) -> Html:
-    """Return a tick per mark; those are labelled for which there is room."""
-    drawn, free_from = [], 0.0
+def _marks(run: Moment, asked: Asked, marks: Sequence[Mark], total_s: float) -> Html:
+    """Return a tick per mark, with a label if there is room for it."""
+    drawn, labels = [], _labels(marks, total_s)
     for mark in marks:
-        share = min(mark.elapsed_s / total_s, 1.0)
-        width = min(len(mark.words) + 3, 30) / _CHARS
-        x = min(share, 1 - width)
+        x = min(mark.elapsed_s / total_s, 1.0) * 100
         label = ""
-        if x >= free_from:
-            free_from = x + width
-            anchor = "end" if x < share else "start"
-            label = f'<text x="{share * 100:.2f}%" y="20" text-anchor="{anchor}">{text(mark.words, 27)}</text>'
+        if mark in labels:
+            anchor = "end" if x > 50 else "start"
+            label = f'<text x="{x:.2f}%" y="20" text-anchor="{anchor}">{text(_label(mark), _MAX_LABEL_CHARS)}</text>'
+        title = text(f"{mark.words}, {clock(mark.elapsed_s)}", 150)
         drawn.append(
-            f'<a href="{_there(run, asked, mark.seq)}" data-keep aria-label="{text(mark.words, 100)}"><title>{text(mark.words, 100)}, {clock(mark.elapsed_s)}</title>'
-            f'<rect class="{mark.sign}" x="{share * 100:.2f}%" width="3" height="8"/>{label}</a>'
+            f'<a href="{_there(run, asked, mark.seq)}" data-keep aria-label="{title}"><title>{title}</title>'
+            f'<rect class="{mark.sign}" x="{x:.2f}%" width="3" height="8"/>{label}</a>'
         )
     return Html(f'<svg class="marks">{"".join(drawn)}</svg>')
+
+
+def _label(mark: Mark) -> str:
+    return mark.words.partition(" by ")[0]
+
+
+def _labels(marks: Sequence[Mark], total_s: float) -> set[Mark]:
+    """Return the marks for whose labels there is room: what went wrong comes first, then what people did."""
+    taken: list[tuple[float, float]] = []
+    labels = set()
+    for mark in sorted(marks, key=lambda one: (_PRIORITY.get(one.sign, len(_PRIORITY)), one.seq)):
+        x = min(mark.elapsed_s / total_s, 1.0)
+        width = (min(len(_label(mark)), _MAX_LABEL_CHARS) + 2) / _CHARS
+        begin, end = (x - width, x) if x > 0.5 else (x, x + width)
+        if all(end <= first or begin >= last for first, last in taken):
+            taken.append((begin, end))
+            labels.add(mark)
+    return labels

@@ -198,7 +198,7 @@ def _attempts(run: Moment, acts: Sequence[Act]) -> Html:
     rest = f'<p class="rest">and {amount(more)} earlier</p>' if more else ""
     return Html(
         '<section class="card" aria-labelledby="attempts-title"><header><h2 id="attempts-title">Attempts</h2><span class="quiet">the last one first</span></header>'
-        f'<table class="records"><thead><tr><th scope="col" class="n">#</th><th scope="col">What happened</th><th scope="col" class="n">At</th></tr></thead>'
+        f'<table class="records attempts"><thead><tr><th scope="col" class="n">#</th><th scope="col">What happened</th><th scope="col" class="n">At</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>{rest}{_last_traceback(acts)}</section>"
     )
 

@@ -104,16 +104,21 @@ def marks_of(run: Moment, items: ItemReader) -> list[Mark]:
     """Return what happened to a run that has been read whole."""
     fold = run.over_time
     events = items.notable(None, items.seq)
-    marks = [Mark(seq, elapsed_at(fold, event.at), *said) for event in events for seq, said in _said_of(event)]
+    crashes = [crashed for _, _, crashed in fold.gaps()]
+    marks = [Mark(seq, elapsed_at(fold, event.at), *said) for event in events for seq, said in _said_of(event, crashes)]
     marks = marks[:_MAX_MARKS] + list(_bursts(run, items))
     return sorted(marks)
 
 
-def _said_of(event: Event) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yield the number of the event at which the run is shown, the icon and the words, if `event` is worth a mark."""
+def _said_of(event: Event, crashes: list[bool]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield the number of the event at which the run is shown, the icon and the words, if `event` is worth a mark.
+
+    `crashes` are whether the processes of the run crashed; each resume takes the first of them.
+    """
     match event:
         case RunResumed():
-            yield event.seq - 1, ("cross", "last event before the resume")
+            if crashes and crashes.pop(0):
+                yield event.seq - 1, ("cross", "killed")
             yield event.seq, ("run", "resumed")
         case RunPaused():
             yield event.seq, ("pause", f"paused by {person(event.by)}")

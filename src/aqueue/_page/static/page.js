@@ -44,8 +44,12 @@ const address = () => {
   return `events/${view}?${asked}`;
 };
 
+const follows = byId("follow").querySelector("input");
+
 const connect = () => {
   source?.close();
+  source = null;
+  if (!follows.checked) return; // a person has paused the updates: nothing is asked for
   source = new EventSource(address());
   source.addEventListener("open", () => {
     heardAt = new Date();
@@ -197,6 +201,13 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button.copy");
   if (button) copied(button);
 });
+
+follows.addEventListener("change", () => {
+  byId("follow").title = follows.checked ? "" : `Paused at ${new Date().toLocaleTimeString()}`;
+  connect();
+});
+follows.checked = true; // a browser remembers it over a reload
+byId("follow").hidden = false;
 
 prepare();
 if (!document.hidden) connect();
