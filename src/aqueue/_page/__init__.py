@@ -13,6 +13,7 @@ Each module imports only from those above it:
 - `frame`: what all views have around them: the state of the run, the tabs, what a reader must know first
 - `failures`: a view: the failures by kind
 - `now`: a view: what limits the run, its figures, groups, types and workers
+- `listening`: listens on this machine, or for other machines with TLS
 - `access`: lets only those read who have the printed address
 - `server`: the pages and their updates over HTTP
 """
