@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["DESCRIPTION_MAX_CHARS", "short_names", "visible", "visible_repr", "without_surrogates"]
+__all__ = ["DESCRIPTION_MAX_CHARS", "first_line", "short_names", "visible", "visible_repr", "without_surrogates"]
 
 DESCRIPTION_MAX_CHARS = 1_000
 """The length of a description, in characters; a longer one is cut when it is set."""
@@ -47,6 +47,17 @@ def visible_repr(value: object) -> str:
     except Exception:  # the user's code, or a structure too deep for it
         text = f"an object of class {type(value).__qualname__}"
     return visible(text, 200)
+
+
+def first_line(message: str) -> str:
+    """Return the first line of an exception's message that isn't blank, without the blanks around it; not made safe to show.
+
+    Some clients add links to their documentation on further lines.
+
+    Parameters:
+        message: the message, however long.
+    """
+    return message.strip().partition("\n")[0].rstrip()
 
 
 def without_surrogates(text: str) -> str:

@@ -9,7 +9,7 @@ from aqueue._page.moment import Moment
 from aqueue._page.pictures import falling_bars
 from aqueue.figures import amount, local_minute, time_ago
 from aqueue.result import FailureGroup
-from aqueue.text import short_names
+from aqueue.text import first_line, short_names
 from aqueue.tracebacks import place, user_frames
 
 __all__ = ["brief_kinds", "failures_layout", "failures_parts"]
@@ -122,11 +122,6 @@ def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[st
         f'<div><p class="quiet">When, over the run; also of items retried since</p>{falling_bars(bars)}<p class="quiet">{text(_when(run, history, bars))}</p>'
         f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol></div></article>'
     )
-
-
-def first_line(message: str) -> str:
-    """Return the first line of an error's message."""
-    return message.partition("\n")[0]
 
 
 def _short_place(where: str) -> str:

@@ -15,7 +15,7 @@ from aqueue.cli import _screen
 from aqueue.cli._screen import Column
 from aqueue.figures import amount, duration, limit_words, local_minute, person, when_due
 from aqueue.result import FailureGroup
-from aqueue.text import visible
+from aqueue.text import first_line, visible
 from aqueue.tracebacks import place, user_frames
 
 __all__ = [
@@ -161,7 +161,7 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
         name = record.names.get(group.type) or visible(group.type, _MAX_TEXT_CHARS)
         hook = " hook" if group.phase == "after_children" else ""
         error = Text(_screen.error_summary(group.error, ""), "red")
-        message = _screen.text(_screen.first_line(group.first.error.message), max_chars=_MAX_MESSAGE_CHARS)
+        message = _screen.text(first_line(group.first.error.message), max_chars=_MAX_MESSAGE_CHARS)
         rows.append([Text(amount(group.count), "bold red"), f"{name}{hook}", error, message])
         if frames := user_frames(group.first.error.traceback):
             rows.append(["", "", "", _screen.text(place(frames[-1]), "dim", _MAX_MESSAGE_CHARS)])

@@ -18,14 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from aqueue.log_lines import render_record
-from aqueue.text import visible
+from aqueue.text import first_line, visible
 from aqueue.view import WorkerProcess
 
 __all__ = [
     "Column",
     "definition_list",
     "error_summary",
-    "first_line",
     "heading",
     "host_and_pid",
     "host_and_pid_fields",
@@ -229,11 +228,6 @@ def error_summary(type: str, message: str, max_chars: int = 300) -> str:
     name = visible(type.rpartition(":")[2] or type, 200)
     first = first_line(message)
     return f"{name}: {visible(first, max_chars)}" if first else name
-
-
-def first_line(message: str) -> str:
-    """Return the first line of an exception's message: some clients add links to their documentation on further lines."""
-    return message.strip().partition("\n")[0].rstrip()
 
 
 def local_time(at: float) -> str:

@@ -14,7 +14,7 @@ from aqueue.cli._item_types import item_types, type_option
 from aqueue.cli._record import read_live
 from aqueue.events import ItemFailed
 from aqueue.figures import amount
-from aqueue.text import visible
+from aqueue.text import first_line, visible
 from aqueue.view import WorkerProcess
 
 __all__ = ["failures"]
@@ -102,7 +102,7 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[
     if failure is not None:
         raised = failure.error.traceback or failure.error.message
         first = shown_for.setdefault(digest_of(_without_messages(raised).encode("utf-8", "surrogatepass")), item)
-        message = visible(_screen.first_line(failure.error.message), _MAX_MESSAGE_CHARS)
+        message = visible(first_line(failure.error.message), _MAX_MESSAGE_CHARS)
         same = _screen.remark(f"the same traceback as item {first}{f': {message}' if message else ''}")
         parts.append(_screen.indented(_screen.traceback_lines(raised) if first == item else same))
     return parts

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 from rich.style import Style
 
 from aqueue import events as ev
-from aqueue.cli._screen import first_line
 from aqueue.figures import amount, duration, limit_words, person
+from aqueue.text import first_line
 
 __all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "why_interrupted", "words_of_counts"]
 

@@ -8,11 +8,10 @@ from aqueue._history.record import Record
 from aqueue._page.html import Html, counted, joined, lines, percent, rate, table, text, time
 from aqueue._page.over_time import Fold
 from aqueue.cli import _lists
-from aqueue.cli._screen import first_line
 from aqueue.events import Counts
 from aqueue.figures import amount, duration
 from aqueue.result import FailureGroup
-from aqueue.text import short_names
+from aqueue.text import first_line, short_names
 from aqueue.tracebacks import place, user_frames
 
 __all__ = ["failures", "headline", "limits", "notes", "slowest", "status", "summary"]
