@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqueue.text import visible, without_surrogates
+from aqueue.text import first_line, visible, without_surrogates
 from tests.strategies import hostile_text, long_hostile_text
 
 ACTED_ON = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -80,3 +80,18 @@ def test_text_without_surrogates_can_be_encoded(text: str) -> None:
     assert all(
         new == old or (new == "\ufffd" and "\ud800" <= old <= "\udfff") for new, old in zip(result, text, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "first"),
+    [
+        ("404 Not Found\nFor more information check: https://example.org", "404 Not Found"),
+        ("\n\n  1 validation error \r\nname", "1 validation error"),
+        ("one", "one"),
+        (" \n\t", ""),
+        ("", ""),
+    ],
+)
+def test_first_line_of_a_message_is_the_first_that_says_something(message: str, first: str) -> None:
+    """Some clients add links to their documentation, and some begin with an empty line."""
+    assert first_line(message) == first

@@ -8,7 +8,7 @@ from typing import Final
 from aqueue.events import ErrorInfo, ItemFailed, Phase
 from aqueue.figures import amount
 from aqueue.result import RunResult
-from aqueue.text import short_names
+from aqueue.text import first_line, short_names
 from aqueue.tracebacks import place, user_frames
 from aqueue_reporters._pace import rate_text, time_taken
 from aqueue_reporters._pen import Pen
@@ -37,14 +37,14 @@ def error_name(error: ErrorInfo, pen: Pen) -> str:
     return pen.safe(error.type.rpartition(":")[2] or error.type, 200)
 
 
-def first_line(error: ErrorInfo, pen: Pen) -> str:
+def _message(error: ErrorInfo, pen: Pen) -> str:
     """Return the first line of an error's message, safe to show. The rest is in `aqueue failures --tracebacks`."""
-    return pen.safe(error.message.strip().partition("\n")[0].rstrip(), _MAX_MESSAGE_CHARS)
+    return pen.safe(first_line(error.message), _MAX_MESSAGE_CHARS)
 
 
 def error_line(error: ErrorInfo, pen: Pen) -> str:
     """Return an error's class and the first line of its message, safe to show."""
-    return f"{error_name(error, pen)}: {first_line(error, pen)}".removesuffix(": ")
+    return f"{error_name(error, pen)}: {_message(error, pen)}".removesuffix(": ")
 
 
 def failure_line(failure: ItemFailed, pen: Pen) -> str:
@@ -158,7 +158,7 @@ def _failures(result: RunResult, names: dict[str, str], pen: Pen) -> Iterator[st
         error = group.first.error
         count = pen.write("bad strong", f"{amount(group.count):>{width}}")
         what = f"{pen.write('strong', name)}{in_hook(group.phase)}: {pen.write('bad', error_name(error, pen))}"
-        yield f"  {count} {pen.characters.times} {what}  {first_line(error, pen)}".rstrip()
+        yield f"  {count} {pen.characters.times} {what}  {_message(error, pen)}".rstrip()
         indent = " " * (width + 5)
         if frames := user_frames(error.traceback)[-1:]:
             code = pen.safe(frames[0].code, _MAX_CODE_CHARS)

@@ -49,14 +49,20 @@ def visible_repr(value: object) -> str:
     return visible(text, 200)
 
 
+def first_line(message: str) -> str:
+    """Return the first line of an exception's message that isn't blank, without the blanks around it; not made safe to show.
+
+    Some clients add links to their documentation on further lines.
+
+    Parameters:
+        message: the message, however long.
+    """
+    return message.strip().partition("\n")[0].rstrip()
+
+
 def without_surrogates(text: str) -> str:
     """Return `text` with each lone surrogate replaced by U+FFFD, so that it can be encoded as UTF-8."""
     return _SURROGATE.sub("\ufffd", text)
-
-
-def first_line(message: str) -> str:
-    """Return the first line of an exception's message: some clients add links to their documentation on further lines."""
-    return message.strip().partition("\n")[0].rstrip()
 
 
 def short_names(types: Iterable[str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ from aqueue.events import (
     ItemInterrupted,
     ItemRegrouped,
     ItemRetryScheduled,
+    ItemSkipped,
     ItemStarted,
     RunEdited,
     RunResumed,
@@ -435,6 +436,52 @@ def test_logs_that_lack_events(run: list[Event], random: Random, one_in: int) ->
         assert (state, row["due"], row["attempts"]) == (
             *(table.state_of(number), table.due.get(number), table.attempts[number]),
         )
+
+
+@pytest.mark.parametrize(
+    ("lacks", "expected"),
+    [
+        ((), "skipped"),
+        ((ItemSkipped,), "failed"),
+        ((ItemFailed, ItemSkipped), "waiting"),
+    ],
+)
+def test_an_ancestor_that_is_reopened_is_what_is_known_of_it(lacks: tuple[type[Event], ...], expected: str) -> None:
+    """A log that lacks how it failed, or that it was skipped, contradicts what `item.reopened` says of it."""
+    script = scripted.Script()
+    folder = script.enqueue(type="module:Folder")
+    script.start(folder, type="module:Folder")
+    page = script.enqueue(parent=folder)
+    script.fail(folder, scripted.BOOM, type="module:Folder")
+    script.start(page)
+    script.complete(page)
+    script.skip(folder, type="module:Folder", had_failed=True)
+    script.add(ItemChildrenProcessed, item=page, type="module:Page")
+    script.add(ItemChildrenProcessed, item=folder, type="module:Folder")
+    script.open_again(folder, type="module:Folder", skipped=True, ended=script.ended(folder))
+    script.open_again(page, rerun=True, ended=script.ended(page))
+    repaired = Repairer().repair([event for event in script.events if not isinstance(event, lacks)])
+    table = ItemTable()
+    table.apply(repaired)
+    assert table.state_of(0) == expected.replace("waiting", "completed")
+    with folded(repaired) as connection:
+        assert rows(connection, "SELECT state FROM items ORDER BY id") == [{"state": expected}, {"state": "queued"}]
+
+
+def test_an_item_that_ended_waits_for_no_retry_though_a_log_lacks_how() -> None:
+    """Its hook was skipped, which only the event after that tells."""
+    script = scripted.Script()
+    item = script.enqueue(hook=True)
+    script.start(item)
+    script.complete(item)
+    script.start(item, phase="after_children")
+    script.fail_for_now(item, due_in_s=60, phase="after_children")
+    script.add(ItemChildrenProcessed, item=item, type="module:Page")
+    table = ItemTable()
+    table.apply(script.events)
+    assert (table.state_of(0), table.due) == ("completed", {})
+    with folded(script.events) as connection:
+        assert rows(connection, "SELECT state, due FROM items") == [{"state": "completed", "due": None}]
 
 
 @given(event_streams())

@@ -265,6 +265,8 @@ def assert_agrees(run: Moment) -> None:
     assert figures["Retrying"] == f"{view.waiting:,}"
     assert figures["Outstanding"] == f"{counts.outstanding:,}"
     is_running = run.state.name == "running"
+    if is_running:
+        assert sum(numbers_in(shown.figures()["Outstanding"][1])) == counts.outstanding
     running = len(view.running) if is_running else 0
     lost = 0 if is_running else sum(one.phase == "process" for one in view.running.values())
     rows = shown.rows("types")
@@ -721,6 +723,7 @@ def test_waiting_for_retries() -> None:
     for after_s, due in ((0.0, "the next in 1 s"), (600.0, "the next now")):
         view = View(MadeUpRun(events[:at_end], after_s=after_s))
         assert view.figures()["Retrying"] == ("4", due)
+        assert view.figures()["Outstanding"] == ("3", "0 waiting, 0 running, 3 retrying")  # and a hook
         assert "Waiting for retries: 4 items" in view.said("why")
         assert "Nothing else is left to do until then." in view.said("why")
     run = MadeUpRun(events[:at_end])

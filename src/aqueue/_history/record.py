@@ -41,6 +41,7 @@ __all__ = [
     "assess",
     "chunks",
     "live_record",
+    "process_ended_at",
     "resume_hint",
 ]
 
@@ -176,8 +177,7 @@ class Record:
     @property
     def ended_at(self) -> float:
         """When the last process ended, Unix time in seconds, as far as is recorded. Commands that follow don't count."""
-        view = self.view
-        return view.started_at + view.elapsed_s(self.until) - view.earlier_s if view.started_at else view.at
+        return process_ended_at(self.view, self.until)
 
     def _begin_with(self, folds: Folds, again: Sequence[Event]) -> None:
         """Read the events that say what state each live item is in, and which processes there were."""
@@ -327,6 +327,16 @@ def assess(view: RunView, started: RunStarted | None, history: History, now: flo
         process = f"{process} on {visible(started.host, 100)}, which can't be checked from here"
         return RunState("running" if now - view.at < _RECENT_S else "interrupted", f"{process}; {silence}", alive)
     return RunState("interrupted", f"{process} is gone (killed or crashed); {silence}", alive)
+
+
+def process_ended_at(view: RunView, until: float) -> float:
+    """Return when the last process ended, as far as is recorded, Unix time in seconds. Commands that follow don't count.
+
+    Parameters:
+        view: the run.
+        until: until when the run's time counts, Unix time in seconds.
+    """
+    return view.started_at + view.elapsed_s(until) - view.earlier_s if view.started_at else view.at
 
 
 def resume_hint(history: History, counts: Counts, num_cancelled: int = 0) -> str:

@@ -17,6 +17,7 @@ Each module imports only from those above it:
 - `dock`: the slider over the run's time
 - `failures`: a view: the failures by kind
 - `now`: a view: what limits the run, its figures, groups, types and workers
+- `listening`: listens on this machine, or for other machines with TLS
 - `access`: lets only those read who have the printed address
 - `items`: a view: the items that match a filter, a page at a time
 - `item`: a view: one item

@@ -3,7 +3,7 @@
 A server on a loopback address can be reached by every program and every user of the machine, and, by way of the browser, by every
 web site that a user visits. So:
 
-- A request must name this machine in `Host`: else a site whose name is made to lead here (DNS rebinding) could read.
+- A request must have a name of this server in `Host`: else a site whose name is made to lead here (DNS rebinding) could read.
 - It must have the cookie that the address's token was exchanged for. The token works once: who reads it later in a terminal or in the
   history of a browser has nothing. The cookie is HttpOnly and SameSite=Strict, so that other sites' requests don't have it. For a
   browser, all ports of a host are one site, and get the same cookies: so the page and its cookie are below a random path, which a
@@ -13,22 +13,19 @@ web site that a user visits. So:
 """
 
 import hmac
+import re
 import secrets
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LOOPBACK", "Access", "Keys"]
-
-LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
-"""How a browser on this machine may name it."""
+__all__ = ["Access", "Keys"]
 
 ENTER: Final = "/enter"
 _COOKIE: Final = "aqueue"
@@ -49,6 +46,7 @@ _NO_COOKIE: Final = (
     "for a new one.\n"
 )
 _USED: Final = "This address was used before, or is of another server. Press Enter in the terminal of `aqueue serve` for a new one.\n"
+_OTHER_HOST: Final = "The page isn't served under this name. If the name is one of its own, start `aqueue serve` with --allow-host NAME.\n"
 _CROSS_SITE: Final = "This page can't be read by other sites.\n"
 
 # A page rather than a redirect: if another site has a link to an address, a browser sends no SameSite=Strict cookie for it, nor for
@@ -94,19 +92,19 @@ def _find(value: str, known: Iterable[str]) -> str | None:
 class Access:
     """The middleware that does what this module says."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, place: str, hosts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys, place: str, hosts: Collection[str]) -> None:
         """Guard `app`.
 
         Parameters:
             app: what only those may read that have a cookie.
             keys: the tokens and cookies.
             place: the path below which everything is.
-            hosts: how this machine may be named.
+            hosts: what a request may name in `Host`, in lower case and without the port.
         """
         self._keys = keys
         self._place = place
+        self._hosts = hosts
         self._app = app
-        self._checked = TrustedHostMiddleware(self._check, allowed_hosts=hosts, www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -122,16 +120,14 @@ class Access:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        await self._checked(scope, receive, send_with_headers)
-
-    async def _check(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        refusal = self._refusal(request)
+        refusal = self._refusal(Request(scope))
         answer: ASGIApp = self._app if refusal is None else refusal
-        await answer(scope, receive, send)
+        await answer(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
         """Return why a request isn't answered, or the answer that gives a cookie; None if it may be answered."""
+        if re.sub(r":[0-9]*\Z", "", request.headers.get("host", "").lower()) not in self._hosts:
+            return PlainTextResponse(_OTHER_HOST, HTTPStatus.BAD_REQUEST)
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse(
                 "Only GET and HEAD are answered: this page is read-only.\n", HTTPStatus.METHOD_NOT_ALLOWED

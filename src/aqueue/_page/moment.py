@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from aqueue._history.history import History
-from aqueue._history.record import RunState
+from aqueue._history.record import RunState, process_ended_at
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.item_query import ItemReader, Order
 from aqueue._page.over_time import Fold
@@ -102,5 +102,4 @@ class Moment:
     @property
     def ended_at(self) -> float:
         """When its last process ended, as far as is recorded, Unix time in seconds. Commands that follow don't count."""
-        view = self.view
-        return view.started_at + self.elapsed_s - view.earlier_s if view.started_at else view.at
+        return process_ended_at(self.view, self.until)

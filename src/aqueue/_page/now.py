@@ -183,8 +183,7 @@ def _figures(run: Moment) -> Html:
         ("Failed", Html(f'<span class="bad">✗ {amount(counts.failed)}</span>') if counts.failed else "0",
          f"{run.kinds.how_many}, for good" if run.kinds.groups() else "for good"),
         ("Retrying", amount(view.waiting), _next_retry(run)),
-        ("Outstanding", amount(counts.outstanding), f"{amount(view.queued)} waiting, {amount(len(view.running))} running"
-         if is_running else ""),
+        ("Outstanding", amount(counts.outstanding), _outstanding(run)),
         _remaining(run),
     ]  # fmt: skip
     if counts.skipped:
@@ -195,6 +194,16 @@ def _figures(run: Moment) -> Html:
     )
     done = _done(counts, "progress")
     return Html(f'<section id="figures" class="card figures" aria-label="Figures">{done}<dl>{shown}</dl></section>')
+
+
+def _outstanding(run: Moment) -> str:
+    """Return what the outstanding items do. Items of which the hook runs or is retried have completed, and aren't among them."""
+    view = run.view
+    if run.state.name != "running":
+        return ""
+    running = sum(item.phase == "process" for item in view.running.values())
+    retrying = view.counts.outstanding - view.queued - running
+    return f"{amount(view.queued)} waiting, {amount(running)} running{f', {amount(retrying)} retrying' if retrying > 0 else ''}"
 
 
 def _done(of: Counts | TypeView, css_class: str) -> Html:

@@ -5,7 +5,6 @@ import hashlib
 import logging
 import re
 import secrets
-import socket
 import sqlite3
 import time
 import zlib
@@ -27,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from aqueue._page.access import ENTER, LOOPBACK, Access, Keys
+from aqueue._page.access import ENTER, Access, Keys
 from aqueue._page.dock import dock_parts
 from aqueue._page.failures import failures_layout, failures_parts
 from aqueue._page.followed_run import FollowedRun
@@ -37,6 +36,7 @@ from aqueue._page.index import Index, index_path
 from aqueue._page.item import item_layout, item_parts
 from aqueue._page.item_query import ItemReader, Order
 from aqueue._page.items import items_layout, items_parts
+from aqueue._page.listening import Listener, listen
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
 from aqueue._page.past import PastMoment, marks_of, time_at
@@ -47,9 +47,6 @@ __all__ = ["PageServer"]
 
 INTERVAL_S: Final = 0.4
 """How often the run is looked at, and what changed is sent, seconds."""
-
-_PORT: Final = 8_700
-"""The usual port, so that one can forward it over ssh without looking it up."""
 
 _LOOK_S: Final = 5.0
 """How often the run is read while no browser is there, seconds."""
@@ -245,39 +242,42 @@ class _Shown:
 
 
 class PageServer:
-    """Serves the page of the run in a journal to browsers on this machine.
+    """Serves the page of the run in a journal to browsers.
 
     Attributes:
         address: where it is served, without a token.
     """
 
-    def __init__(self, path: Path, port: int | None = None, *, linger_s: float | None = None) -> None:
-        """Read the journal at `path` and begin to listen.
+    def __init__(self, path: Path, listener: Listener | None = None, *, linger_s: float | None = None) -> None:
+        """Read the journal at `path`.
 
         Parameters:
             path: the journal.
-            port: on which to listen; by default 8700, or another one if that is taken.
+            listener: where browsers reach it, which `close` closes; by default on this machine alone.
             linger_s: `serve` ends once no process has run the run and no browser has shown it for so long, seconds; None for
                 never.
 
         Raises:
             JournalError, CannotRead: the journal can't be read.
-            OSError: the port is taken.
+            CannotListen: no port is free.
         """
         self._thread = ThreadPoolExecutor(1, "aqueue-page")
         self._index_thread = ThreadPoolExecutor(1, "aqueue-index")
         self._run = self._thread.submit(FollowedRun, path).result()
         self._keys = Keys()
-        self._socket = _bound(port)
-        number = self._socket.getsockname()[1]
+        self._listener = listener or listen()
         self._place = f"/{secrets.token_urlsafe(12)}"
-        self.address = f"http://127.0.0.1:{number}{self._place}"
+        self.address = self._listener.origin + self._place
         self._shown: _Shown | None = None
         self._linger_s = linger_s
         self._num_streams = 0
         config = uvicorn.Config(
             self.app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1, server_header=False
         )
+        config.load()
+        config.ssl = (
+            self._listener.tls
+        )  # uvicorn would read the files itself, and its errors don't say what is wrong in which
         self._server = _Server(config, self._end_streams)
 
     def new_address(self) -> str:
@@ -287,7 +287,7 @@ class PageServer:
     def serve(self) -> None:
         """Serve until a signal or `end` ends it."""
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once all is closed
-            self._server.run(sockets=[self._socket])
+            self._server.run(sockets=[self._listener.socket])
 
     def end(self) -> None:
         """Let `serve` end; from any thread."""
@@ -296,7 +296,7 @@ class PageServer:
 
     def close(self) -> None:
         """Close the journal and the socket."""
-        self._socket.close()
+        self._listener.socket.close()
         if self._shown is not None:
             self._index_thread.submit(self._shown.close_index).result()
         self._thread.submit(self._run.close).result()
@@ -313,7 +313,7 @@ class PageServer:
         """The application: all that is served, below a path of its own."""
         routes = [Route("/" if view == "now" else f"/{view}", partial(self._page, view)) for view in VIEWS]
         routes += [Route("/events/{view}", self._events), Route("/static/{name:path}", _static)]
-        access = Middleware(Access, keys=self._keys, place=self._place, hosts=LOOPBACK)
+        access = Middleware(Access, keys=self._keys, place=self._place, hosts=self._listener.names)
         return Starlette(routes=[Mount(self._place, routes=routes)], middleware=[access], lifespan=self._lifespan)
 
     @asynccontextmanager
@@ -414,16 +414,6 @@ def _waiting(run: FollowedRun) -> Html:
     """Return what is shown until the index has the moment that is asked for."""
     share = 0.0 if run.items is None or not run.view.seq else run.items.seq / run.view.seq
     return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>'))
-
-
-def _bound(port: int | None) -> socket.socket:
-    """Return a socket that is bound to a port of this machine alone: the usual one if it is free, or `port`."""
-    try:
-        return socket.create_server(("127.0.0.1", _PORT if port is None else port))
-    except OSError:
-        if port is not None:
-            raise
-        return socket.create_server(("127.0.0.1", 0))
 
 
 class _Server(uvicorn.Server):

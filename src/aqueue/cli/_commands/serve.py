@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import click
 
 from aqueue._journal import file as journal_file
-from aqueue._journal.file import reason
 from aqueue.cli import _app
 from aqueue.errors import JournalError
 
@@ -37,17 +36,39 @@ __all__ = ["serve"]
     metavar="MINUTES",
     help="End once no process has run the run and no browser has shown it for so long.  [default: never]",
 )
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    help="Listen on this address, which needs TLS if others can reach it.",
+)
+@click.option("--tls-cert", metavar="FILE", help="The certificate for https, PEM, with those between it and the root.")
+@click.option("--tls-key", metavar="FILE", help="The certificate's private key, PEM.")
+@click.option(
+    "--allow-host", "names", multiple=True, metavar="NAME", help="Let browsers reach the page under this name, too."
+)
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
-def serve(file: str, port: int | None, linger: float | None, opens: bool) -> None:
+def serve(
+    file: str,
+    port: int | None,
+    linger: float | None,
+    host: str,
+    tls_cert: str | None,
+    tls_key: str | None,
+    names: tuple[str, ...],
+    opens: bool,
+) -> None:
     """Show a run in the browser: what limits it, its figures, workers and failures, as they change.
 
     FILE is a journal. The server is a process of its own, which only reads it: a run that is blocked or killed doesn't take the
     page down, and the page doesn't slow the run. It goes on when the run is resumed.
 
-    Only this machine can reach the page, and only with the printed address, which works once, for one browser.
+    Only this machine can reach the page, and only with the printed address, which works once, for one browser. From another
+    machine, let ssh forward the port; or serve the page to others with --host, --tls-cert and --tls-key.
     """
     # Imported here: other commands shouldn't wait for what the page needs, which not everybody has installed.
     try:
+        from aqueue._page.listening import listen
         from aqueue._page.server import PageServer
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
@@ -59,12 +80,12 @@ def serve(file: str, port: int | None, linger: float | None, opens: bool) -> Non
         raise JournalError(
             f"there is no journal at {journal_file.shown(path)}; start the run first, or name the file that it has written"
         )
-    try:
-        server = PageServer(path, port, linger_s=None if linger is None else linger * 60)
-    except OSError as error:
-        raise click.UsageError(
-            f"port {port or 'of any number'} can't be listened on: {reason(error)}; choose another one with --port"
-        ) from error
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key need each other")
+    tls = None if tls_cert is None or tls_key is None else (Path(tls_cert), Path(tls_key))
+    listener = listen(host, port, tls=tls, names=names)
+    click.get_current_context().call_on_close(listener.socket.close)  # if the journal can't be read
+    server = PageServer(path, listener, linger_s=None if linger is None else linger * 60)
     click.get_current_context().call_on_close(server.close)
     click.echo(f"{journal_file.shown(path)}: {server.new_address()}")
     click.echo("The address works once, for one browser.", err=True)

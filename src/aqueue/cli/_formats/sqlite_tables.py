@@ -24,7 +24,7 @@ __all__ = ["STATE_AFTER", "Mark", "NotTables", "Tables"]
 _APPLICATION_ID: Final = 0x61717874
 """What marks a SQLite file as such an export: the bytes ``aqxt``."""
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """The version of the tables, to be raised whenever they or their fold change: an update refuses other versions."""
 
 # In an order in which each refers only to itself and to those before it. The first column is the key.
@@ -171,12 +171,13 @@ def _changed_limit(events: Sequence[Any]) -> Iterable[Sequence[Any]]:
 
 
 def _reopened_as(event: ev.ItemReopened) -> str | None:
-    """Return the state of an item that was reopened; None for an ancestor, which may still be failed or skipped."""
+    """Return the state of an item that was reopened; None if its own row tells it, since only its subtree runs again.
+
+    The row and not `skipped` or `ended`: in a log that lacks events, an item of which they speak may have failed.
+    """
     if event.rerun or event.failed == "process":
         return "queued"
-    if event.failed is None and event.ended is None:
-        return None
-    return "skipped" if event.skipped else "waiting"
+    return None if event.failed is None else "waiting"
 
 
 def _without_result(events: Sequence[Any]) -> Iterable[Sequence[Any]]:
@@ -291,7 +292,8 @@ _STEPS: Final[dict[type[Event], _Steps]] = {
         (_SET_RESULT, _results("process")),
     ),
     ev.ItemChildrenProcessed: (
-        (_item(ev.ItemChildrenProcessed), _number),
+        # A log may lack that its hook was skipped while that waited for a retry.
+        (_item(ev.ItemChildrenProcessed, "due = NULL"), _number),
         # Without a hook an item keeps what it has; a hook that returns None leaves what the process returned.
         (
             """
