@@ -89,14 +89,17 @@ class _Shown:
     async def parts(self, view: str) -> Parts:
         """Return the parts of a view, with its frame, as they are now or were a moment ago."""
         async with self._lock:
-            loop = self._loop
-            if loop.time() - self._looked_at >= INTERVAL_S:
-                await loop.run_in_executor(self._thread, self._run.poll)
-                self._rendered.clear()
-                self._looked_at = loop.time()
+            await self._look()
             if view not in self._rendered:
-                self._rendered[view] = await loop.run_in_executor(self._thread, self._render, view)
+                self._rendered[view] = await self._loop.run_in_executor(self._thread, self._render, view)
             return self._rendered[view]
+
+    async def _look(self) -> None:
+        """Read what has happened, unless that was done a moment ago. The lock must be held."""
+        if self._loop.time() - self._looked_at >= INTERVAL_S:
+            await self._loop.run_in_executor(self._thread, self._run.poll)
+            self._rendered.clear()
+            self._looked_at = self._loop.time()
 
     async def document(self, view: str) -> str:
         """Return the whole page."""
@@ -115,7 +118,8 @@ class _Shown:
         """Read what happens, whether or not a browser is there: else one that comes after a night would wait for all of that."""
         while not self.is_ending.is_set():
             is_busy = self._run.read_share < 1 and not self._run.error
-            await self.parts("now")
+            async with self._lock:
+                await self._look()
             await asyncio.sleep(INTERVAL_S / 10 if is_busy else _LOOK_S)
 
 
