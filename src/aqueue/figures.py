@@ -5,7 +5,18 @@ import time
 from itertools import pairwise
 from typing import Final
 
-__all__ = ["amount", "clock", "duration", "limit_words", "local_minute", "per_second", "person", "time_ago", "when_due"]
+__all__ = [
+    "amount",
+    "clock",
+    "duration",
+    "limit_words",
+    "local_minute",
+    "local_second",
+    "per_second",
+    "person",
+    "time_ago",
+    "when_due",
+]
 
 _MAX_SECONDS: Final = 1e12
 """30,000 years: only a damaged file has longer durations."""
@@ -48,8 +59,17 @@ def local_minute(at: float, now: float) -> str:
 
     ``?`` if no calendar has it.
     """
+    return _local(at, now, "%H:%M")
+
+
+def local_second(at: float, now: float) -> str:
+    """Return the same with its second: ``14:03:22``."""
+    return _local(at, now, "%H:%M:%S")
+
+
+def _local(at: float, now: float, form: str) -> str:
     try:
-        moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+        moment = time.strftime(f"%Y-%m-%d {form}", time.localtime(at))
         return moment[11:] if moment[:10] == time.strftime("%Y-%m-%d", time.localtime(now)) else moment
     except (OverflowError, OSError, ValueError):
         return "?"

@@ -1,6 +1,6 @@
 """``aqueue explain``: one item's whole story, and what resuming would do with it; held against what resuming does.
 
-The story is `cli._story`; what resuming would do, `cli._outlook`.
+The story is `_history.story`; what resuming would do, `cli._outlook`.
 """
 
 import re

@@ -1,7 +1,7 @@
 """`aqueue tail`: the last events and those that come, for people and as JSON, from logs and journals.
 
 Which events is for `cli._commands.chosen_events`; how they are shown, for `cli._formats.event_lines` and
-`cli._formats.event_words`.
+`_history.event_words`.
 """
 
 import json

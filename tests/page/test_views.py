@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from aqueue import events as ev
 from aqueue._history import record
 from aqueue._history.process import Liveness
+from aqueue._page.dock import dock_parts
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.failures import failures_layout, failures_parts
 from aqueue._page.frame import VIEWS, Parts, document, frame_parts, state_of
 from aqueue._page.html import Html
-from aqueue._page.moment import Moment
+from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import _about, now_layout, now_parts
 from aqueue._page.over_time import Fold
 from aqueue._page.pictures import _round_up, _short, bar, chart, falling_bars, pips
@@ -150,8 +151,9 @@ class View:
         self.run = run
         self.name = name
         render, layout = RENDER[name]
-        self.parts = frame_parts(run, name) | render(run)
-        self.document = document(run.name, name, self.parts, layout(self.parts))
+        asked = Asked(name)
+        self.parts = frame_parts(run, asked) | dock_parts(run, asked) | render(run)
+        self.document = document(run.name, asked, self.parts, layout(self.parts))
 
     def part(self, name: str) -> Tag:
         """Return the element that a part is."""

@@ -21,7 +21,7 @@ from aqueue._version import __version__
 from aqueue.events import Event
 from aqueue.view import RunView, WorkerProcess, WorkerProcesses
 
-__all__ = ["GROWING", "Folds", "Part", "all_restored", "last_restored", "parts_of", "restored"]
+__all__ = ["GROWING", "Folds", "Part", "all_restored", "last_restored", "parts_of", "restored", "view_from", "view_to"]
 
 Part = tuple[str, bytes]
 """A part of a snapshot: its name and its bytes."""
@@ -119,6 +119,20 @@ _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_to_builtin)
 
 def _decode(data: bytes, type: Any) -> Any:
     return msgspec.msgpack.decode(data, type=type, dec_hook=_from_builtin)
+
+
+def view_to(view: RunView) -> bytes:
+    """Return a view as bytes, for `view_from`."""
+    return _encoder.encode((_this(), view))
+
+
+def view_from(data: bytes) -> RunView | None:
+    """Return the view that `view_to` made into bytes; None if another version of aqueue has, or if they are damaged."""
+    try:
+        written_by, view = _decode(data, tuple[_Writer, msgspec.Raw])
+        return _decode(view, RunView) if written_by == _this() else None
+    except Exception:  # as in `restored`
+        return None
 
 
 def parts_of(folds: Folds) -> Iterator[Part]:

@@ -10,6 +10,8 @@ Each module imports only from those above it:
 - `journal_history`: reads a run from a journal
 - `log_history`: reads a run from a log
 - `record`: a whole run at once: its view, its items, its failures and its state
+- `event_words`: puts each event into words
+- `story`: the history of one item: what happened when, and how long it waited in between
 - `selecting`: selects items of a run by type, state, group, error, text, key, and what they are below
 - `opening`: opens what a person names: a journal, a log, or ``-`` for standard input
 """

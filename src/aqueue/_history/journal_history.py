@@ -136,6 +136,11 @@ class JournalHistory(History):
             self._needs_repair = False
         return folds
 
+    def start_after(self, seq: int) -> None:
+        """Begin after the event with this number. All are returned as they were recorded."""
+        self._reader.after = seq
+        self._needs_repair = False
+
     def view_at_snapshot(self) -> RunView | None:
         """Return the run as it was at the last snapshot, and begin at the first event; None if there is none."""
         folds = self.start_at_snapshot()

@@ -3,7 +3,7 @@
 from typing import Final
 
 from aqueue._page.failure_kinds import KindHistory
-from aqueue._page.frame import Parts
+from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.moment import Moment
 from aqueue._page.pictures import falling_bars
@@ -103,8 +103,8 @@ def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[st
     ]
     shown = "".join(f"<div><dt>{title}</dt><dd>{text(fact)}</dd></div>" for title, fact in facts)
     latest = "".join(
-        f"<li><b>{amount(one.item)}</b><span>{text(said or first_line(one.error.message), 160)}</span>"
-        f"<time>{local_minute(one.at, run.now)}</time></li>"
+        f'<li><b><a href="{href(run, "item", n=one.item)}">{amount(one.item)}</a></b>'
+        f"<span>{text(said or first_line(one.error.message), 160)}</span><time>{local_minute(one.at, run.now)}</time></li>"
         for one, said in reversed(history.latest)
     )
     bars = history.bars(run.elapsed_s, _NUM_BARS)
@@ -120,8 +120,13 @@ def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[st
         f'<article class="card failure wide" id="kind-{key}"><div>{_heading(group, names)}{listed}<dl class="facts">{shown}</dl>'
         f"{whole}</div>"
         f'<div><p class="quiet">When, over the run; also of items retried since</p>{falling_bars(bars)}<p class="quiet">{text(_when(run, history, bars))}</p>'
-        f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol></div></article>'
+        f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol><p><a href="{_items_of(run, group)}">{counted(group.count, "item")} of this kind</a></p></div></article>'
     )
+
+
+def _items_of(run: Moment, group: FailureGroup) -> Html:
+    """Return where the failed items of a kind are listed."""
+    return href(run, "items", q=f'state:failed type:"{group.type}" error:"{group.error}"')
 
 
 def _short_place(where: str) -> str:

@@ -108,6 +108,12 @@ class FollowedRun(Moment):
                 self._started = event
                 self._assess_at = 0.0
 
+    def reader(self) -> JournalHistory:
+        """Return another reader of the journal, for any one thread."""
+        return self._live.again()
+
     def close(self) -> None:
         """Close the journal."""
+        if self.items is not None:
+            self.items.close()
         self._open.close()

@@ -3,20 +3,23 @@
 from importlib.resources import files
 from string import Template
 from typing import Final
+from urllib.parse import urlencode
 
 from aqueue._folds.outcome import num_cancelled
 from aqueue._history.record import resume_hint
 from aqueue._page.html import Html, counted, text
-from aqueue._page.moment import Moment
+from aqueue._page.moment import Asked, Moment
 from aqueue.figures import amount, duration, local_minute, person
 
-__all__ = ["VIEWS", "Parts", "document", "frame_parts", "icon", "state_of"]
+__all__ = ["VIEWS", "Parts", "document", "frame_parts", "href", "icon", "state_of"]
 
 Parts = dict[str, Html]
 """Elements of a page by their ids. The difference between two moments is a set of such elements."""
 
-VIEWS: Final = {"now": "Now", "failures": "Failures"}
+VIEWS: Final = {"now": "Now", "failures": "Failures", "items": "Items", "item": "Item"}
 """The views, by their place in the address, and their titles."""
+
+_MAX_ADDRESS_CHARS: Final = 4_000
 
 _STATES: Final = {
     "running": ("run", "run", "Running"),
@@ -38,6 +41,13 @@ def icon(name: str) -> Html:
     return Html(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
+def href(run: Moment, view: str, **parameters: object) -> Html:
+    """Return the address of a view, at the same moment of the past if `run` is one; parameters that are empty or None are left out."""
+    given = {"at": run.at} | parameters
+    query = urlencode({name: value for name, value in given.items() if value not in ("", None)})
+    return text(f"{'./' if view == 'now' else view}{f'?{query}' if query else ''}", _MAX_ADDRESS_CHARS)
+
+
 def state_of(run: Moment) -> str:
     """Return what the run is doing, in a word: one of those of `RunState.name`, or another of `_STATES`.
 
@@ -55,22 +65,30 @@ def state_of(run: Moment) -> str:
     return "paused" if name == "running" and run.view.in_force.paused is not None else name
 
 
-def frame_parts(run: Moment, view: str) -> Parts:
-    """Return the parts around the view with that name."""
-    return {"state": _state(run), "tabs": _tabs(run, view), "notes": _notes(run), "said": _said(run)}
+def frame_parts(run: Moment, asked: Asked) -> Parts:
+    """Return the parts around the view that is asked for."""
+    return {
+        "state": _state(run),
+        "access": _access(run),
+        "tabs": _tabs(run, asked),
+        "notes": _notes(run),
+        "said": _said(run),
+    }
 
 
-def document(name: str, view: str, parts: Parts, main: Html) -> str:
+def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
     """Return the whole page.
 
     Parameters:
         name: the name of the journal.
-        view: which view it is.
+        asked: what is shown.
         parts: those of the frame are used.
         main: the view itself.
     """
     template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
-    return template.substitute(parts, name=text(name, 300), view=view, title=VIEWS[view], main=main)
+    title = f"{VIEWS[asked.view]} {amount(asked.n)}" if asked.view == "item" else VIEWS[asked.view]
+    shown = main if main.startswith("<main") else Html(f'<main id="main" class="wrap" tabindex="-1">{main}</main>')
+    return template.substitute(parts | {"main": shown}, name=text(name, 300), view=asked.view, title=title)
 
 
 def _state(run: Moment) -> Html:
@@ -78,6 +96,11 @@ def _state(run: Moment) -> Html:
     return Html(
         f'<p id="state"><span class="pill {color}">{icon(sign)}{word}</span> <span class="quiet">{text(_since(run))}</span></p>'
     )
+
+
+def _access(run: Moment) -> Html:
+    words = "Read-only" if run.latest is None else "The past can't be changed"
+    return Html(f'<span id="access" class="end tag">{icon("lock")}{words}</span>')
 
 
 def _since(run: Moment) -> str:
@@ -99,12 +122,17 @@ def _since(run: Moment) -> str:
     return f"{ended}; {view.stop_reason}" if view.stop_reason else ended
 
 
-def _tabs(run: Moment, view: str) -> Html:
-    failed = run.view.counts.failed
-    badges = {"failures": f' <b class="bad">✗ {amount(failed)}</b>' if failed else ""}
+def _tabs(run: Moment, asked: Asked) -> Html:
+    counts = run.view.counts
+    badges = {
+        "failures": f' <b class="bad">✗ {amount(counts.failed)}</b>' if counts.failed else "",
+        "items": f" <small>{amount(counts.enqueued)}</small>",
+        "item": f" {amount(asked.n)}",
+    }
     links = "".join(
-        f'<a href="{"./" if name == "now" else name}"{" aria-current=page" * (name == view)}>{title}{badges.get(name, "")}</a>'
+        f'<a href="{href(run, name, n=asked.n if name == "item" else "")}"{" aria-current=page" * (name == asked.view)}>{title}{badges.get(name, "")}</a>'
         for name, title in VIEWS.items()
+        if name != "item" or asked.view == "item"
     )
     return Html(f'<nav id="tabs" class="tabs" aria-label="Views">{links}</nav>')
 

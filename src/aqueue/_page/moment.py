@@ -1,12 +1,54 @@
 """What each view is rendered from: a run as it stands, as it was at an earlier event, or at its end."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
 from aqueue._history.history import History
 from aqueue._history.record import RunState, process_ended_at
 from aqueue._page.failure_kinds import FailureKinds
+from aqueue._page.item_query import ItemReader, Order
 from aqueue._page.over_time import Fold
 from aqueue.view import RunView
 
-__all__ = ["Moment"]
+__all__ = ["Asked", "Mark", "Moment"]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a browser asks to see: what its address says.
+
+    Attributes:
+        view: which view.
+        at: the number of the event at which the run is shown; None for now.
+        q: the filter of the items, as it was typed.
+        order: in which order the items are listed.
+        start: the number of the item with which the list begins; None for the first one.
+        n: the number of the one item that is shown.
+    """
+
+    view: str
+    at: int | None = None
+    q: str = ""
+    order: Order = "newest"
+    start: int | None = None
+    n: int = 0
+
+
+class Mark(NamedTuple):
+    """What happened to a run, to be found on the slider.
+
+    Attributes:
+        seq: the number of the event at which the run is shown if one asks for this mark.
+        elapsed_s: when, in the run's own time, seconds.
+        sign: its icon.
+        words: what it was, in a few words; not made safe to show.
+    """
+
+    seq: int
+    elapsed_s: float
+    sign: str
+    words: str
 
 
 class Moment:
@@ -22,6 +64,10 @@ class Moment:
         kinds: the failures by kind, as far as they are read.
         read_share: how much of what both of these need is read, from 0 to 1.
         error: why the run can't be read any more; empty if it can.
+        items: reads its items from an index; None if there is none so far.
+        at: the number of the event that is the moment, if that is a past one; None for now.
+        marks: what happened to the run, in order, as far as the index has it.
+        latest: the run as it stands, if the moment is a past one.
     """
 
     name: str
@@ -33,6 +79,10 @@ class Moment:
     kinds: FailureKinds
     read_share: float = 1.0
     error: str = ""
+    items: ItemReader | None = None
+    at: int | None = None
+    marks: Sequence[Mark] = ()
+    latest: "Moment | None" = None
 
     @property
     def num_processes(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from aqueue._page.failures import brief_kinds
-from aqueue._page.frame import Parts, icon, state_of
+from aqueue._page.frame import Parts, href, icon, state_of
 from aqueue._page.html import Html, counted, joined, percent, text
 from aqueue._page.moment import Moment
 from aqueue._page.pictures import Line, bar, chart, pips
@@ -359,7 +359,8 @@ def _workers(run: Moment) -> Html:
     names = short_names(list(view.types))
     longest = sorted(view.running.values(), key=lambda one: (one.started_at, one.worker))
     rows = "".join(
-        f"<li><i>{one.worker}</i><b>{text(names.get(one.type, one.type), 60)}</b><span><small>{amount(one.item)}</small>"
+        f"<li><i>{one.worker}</i><b>{text(names.get(one.type, one.type), 60)}</b>"
+        f'<span><small><a href="{href(run, "item", n=one.item)}">{amount(one.item)}</a></small>'
         f"{' <em>hook</em>' if one.phase == 'after_children' else ''} {text(one.text, 200)}"
         f"{f' <em>attempt {one.attempt}</em>' if one.attempt > 1 else ''}</span><time>{_age(run.now - one.started_at)}</time></li>"
         for one in longest[:_MAX_WORKERS]
@@ -398,11 +399,13 @@ def _charts(run: Moment) -> Html:
     fold = run.over_time
     if run.read_share < 1 or not fold.num_processes or fold.elapsed_s <= 0:
         return Html('<div id="charts" class="charts"></div>')
-    elapsed_s = max(fold.elapsed_s, run.view.elapsed_s(run.now)) if run.state.name == "running" else fold.elapsed_s
+    latest = run.latest or run
+    moment_s = None if run.latest is None else run.elapsed_s
+    elapsed_s = max(fold.elapsed_s, latest.elapsed_s) if latest.state.name == "running" else fold.elapsed_s
     bins = fold.series.bins(elapsed_s, _MAX_BINS)
     gaps = [(at, "killed" if crashed else "stopped") for at, _, crashed in fold.gaps()]
     counts = run.view.counts
-    average = counts.completed / elapsed_s if elapsed_s else 0.0
+    average = counts.completed / run.elapsed_s if run.elapsed_s else 0.0
     lines: list[Line] = [("found", lambda period: period.enqueued), ("done", lambda period: period.done)]
     lines += [("failed", lambda period: period.failed)] if counts.failed else []
     throughput = chart(
@@ -411,12 +414,14 @@ def _charts(run: Moment) -> Html:
         [("done", lambda period: period.rate)],
         gaps,
         is_stepped=True,
+        moment_s=moment_s,
     )
     total = chart(
         f"Items found and completed over the run: {amount(counts.enqueued)} found, {amount(counts.completed)} completed.",
         bins,
         lines,
         gaps,
+        moment_s=moment_s,
     )
     legend = "".join(f'<li><i class="key {name}"></i>{_WORDS[name]}</li>' for name, _ in lines)
     return Html(

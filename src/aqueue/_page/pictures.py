@@ -61,6 +61,7 @@ def chart(
     gaps: Iterable[tuple[float, str]],
     *,
     is_stepped: bool = False,
+    moment_s: float | None = None,
 ) -> Html:
     """Return a chart over the run's own time; screen readers get `title`, which says what it shows.
 
@@ -70,6 +71,7 @@ def chart(
         lines: its lines; the area below a single one is filled.
         gaps: when the run was resumed, in its own time, seconds, and what had ended it.
         is_stepped: whether a value holds for its whole period; otherwise it is that of the period's end.
+        moment_s: which moment is shown, if it is a past one: what came after it is veiled.
     """
     end_s = bins[-1].end or 1.0
     top = _round_up(max((value(period) for period in bins for _, value in lines), default=0.0))
@@ -92,10 +94,17 @@ def chart(
         f'<text x="{x}%" y="100%" dy="16" text-anchor="{anchor}">{clock(end_s * x / 100) if x else 0}</text>'
         for x, anchor in ((0, "start"), (50, "middle"), (100, "end"))
     )
+    veil = ""
+    if moment_s is not None:
+        x = min(moment_s / end_s * 100, 100.0)
+        veil = (
+            f'<rect class="future" x="{x:.2f}%" width="{100 - x:.2f}%" height="100%"/>'
+            f'<line class="moment" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="100%"/>'
+        )
     return Html(
         f'<svg class="chart" role="img" aria-label="{text(title, 500)}">{grid}<line class="base" x1="0" x2="100%" y1="100%" y2="100%"/>'
         f'<svg viewBox="0 0 {_HEIGHT} {_HEIGHT}" preserveAspectRatio="none" width="100%" height="100%">{"".join(drawn)}</svg>'
-        f"{levels}{marks}{times}</svg>"
+        f"{levels}{marks}{veil}{times}</svg>"
     )
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
+import sqlite3
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -13,24 +15,33 @@ from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
+from urllib.parse import urlencode
 
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from aqueue._page.access import ENTER, Access, Keys
+from aqueue._page.dock import dock_parts
 from aqueue._page.failures import failures_layout, failures_parts
 from aqueue._page.followed_run import FollowedRun
 from aqueue._page.frame import VIEWS, Parts, document, frame_parts
-from aqueue._page.html import Html
+from aqueue._page.html import Html, text
+from aqueue._page.index import Index, index_path
+from aqueue._page.item import item_layout, item_parts
+from aqueue._page.item_query import ItemReader, Order
+from aqueue._page.items import items_layout, items_parts
 from aqueue._page.listening import Listener, listen
-from aqueue._page.moment import Moment
+from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
+from aqueue._page.past import PastMoment, marks_of, time_at
+from aqueue.errors import JournalError
+from aqueue.text import visible
 
 __all__ = ["PageServer"]
 
@@ -50,9 +61,11 @@ _STATIC: Final = {
 }
 """The files that the page loads, and their types."""
 
-_VIEWS: Final[dict[str, tuple[Callable[[Moment], Parts], Callable[[Parts], Html]]]] = {
-    "now": (now_parts, now_layout),
-    "failures": (failures_parts, failures_layout),
+_VIEWS: Final[dict[str, tuple[Callable[[Moment, Asked], Parts], Callable[[Parts], Html]]]] = {
+    "now": (lambda run, _: now_parts(run), now_layout),
+    "failures": (lambda run, _: failures_parts(run), failures_layout),
+    "items": (items_parts, items_layout),
+    "item": (item_parts, item_layout),
 }
 """By name: what renders the parts of a view, and what puts them together."""
 
@@ -61,7 +74,22 @@ _NOT_DRAWN: Final = Html(
     """<div id="notes"><p class="note bad"><b>This view can't be drawn.</b> This is a bug in aqueue; the terminal of aqueue serve """
     """says more. Please report it.</p></div>"""
 )
-_EMPTY_FRAME: Final[Parts] = {name: Html(f'<p id="{name}" hidden></p>') for name in ("state", "tabs", "notes", "said")}
+_EMPTY_FRAME: Final[Parts] = {
+    name: Html(f'<p id="{name}" hidden></p>') for name in ("state", "access", "tabs", "banner", "notes", "dock", "said")
+}
+_MAX_PAST: Final = 8
+"""How many moments of the past are kept."""
+
+_MAX_RENDERED: Final = 100
+_MARKS_S: Final = 5.0
+"""How often it is looked for what has happened to the run, seconds."""
+
+_WANTED_S: Final = 30.0
+"""For how long after a browser has shown what the index is for, the index of a live run is kept up to date, seconds."""
+
+_MAX_FILTER_CHARS: Final = 500
+_NUMBER: Final = re.compile("[0-9]{1,15}")
+_DECIMAL: Final = re.compile("[0-9]{1,12}([.][0-9]{1,9})?")
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -69,14 +97,20 @@ _logger: Final = logging.getLogger(__name__)
 class _Shown:
     """The run, read and rendered on a thread of its own; each view once per look, for however many browsers.
 
-    While no browser is there, it is read every few seconds.
+    While no browser is there, it is read every few seconds. The index is filled on another thread: at once if the run has ended or if
+    a browser shows what needs it, and else not, so that a fast run isn't slowed down.
     """
 
-    def __init__(self, run: FollowedRun, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, run: FollowedRun, thread: ThreadPoolExecutor, index_thread: ThreadPoolExecutor) -> None:
         self._run = run
         self._thread = thread
-        self._rendered: dict[str, Parts] = {}
+        self._index_thread = index_thread
+        self._index: Index | None = None
+        self._past: dict[int, PastMoment] = {}
+        self._rendered: dict[Asked, Parts] = {}
         self._looked_at = 0.0
+        self._marked_at = -_MARKS_S
+        self._wanted_at = -_WANTED_S
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self.is_ending = asyncio.Event()
@@ -86,40 +120,124 @@ class _Shown:
         with suppress(RuntimeError):  # the loop has been closed
             self._loop.call_soon_threadsafe(self.is_ending.set)
 
-    async def parts(self, view: str) -> Parts:
+    async def parts(self, asked: Asked) -> Parts:
         """Return the parts of a view, with its frame, as they are now or were a moment ago."""
+        loop = self._loop
+        if asked.view in ("items", "item") or asked.at is not None:
+            self._wanted_at = loop.time()
         async with self._lock:
-            await self._look()
-            if view not in self._rendered:
-                self._rendered[view] = await self._loop.run_in_executor(self._thread, self._render, view)
-            return self._rendered[view]
+            await self._poll()
+            if asked not in self._rendered:
+                if len(self._rendered) >= _MAX_RENDERED:
+                    self._rendered.clear()
+                self._rendered[asked] = await loop.run_in_executor(self._thread, self._render, asked)
+            return self._rendered[asked]
 
-    async def _look(self) -> None:
-        """Read what has happened, unless that was done a moment ago. The lock must be held."""
+    async def _poll(self) -> None:
         if self._loop.time() - self._looked_at >= INTERVAL_S:
-            await self._loop.run_in_executor(self._thread, self._run.poll)
+            await self._loop.run_in_executor(self._thread, self._look)
             self._rendered.clear()
             self._looked_at = self._loop.time()
 
-    async def document(self, view: str) -> str:
+    async def document(self, asked: Asked) -> str:
         """Return the whole page."""
-        parts = await self.parts(view)
-        main = Html("") if parts.get("notes") is _NOT_DRAWN else _VIEWS[view][1](parts)
-        return document(self._run.name, view, _EMPTY_FRAME | parts, main)
+        parts = _EMPTY_FRAME | await self.parts(asked)
+        main = parts.get("main") or Html("")
+        if not main and parts["notes"] is not _NOT_DRAWN:
+            main = _VIEWS[asked.view][1](parts)
+        return document(self._run.name, asked, parts, main)
 
-    def _render(self, view: str) -> Parts:
+    async def seq_at(self, elapsed_s: float) -> int | None:
+        """Return the number of the last event before the run had taken so long, seconds; None if that isn't known yet."""
+        async with self._lock:
+            return await self._loop.run_in_executor(self._thread, self._seq_at, elapsed_s)
+
+    # ---- on the thread -------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        run, now = self._run, time.monotonic()
+        run.poll()
+        if run.items is None and self._index is not None:
+            run.items = ItemReader(self._index.connect(), run.reader())
+        if run.items is not None:
+            run.items.refresh()
+            if run.read_share == 1 and now - self._marked_at >= _MARKS_S:
+                self._marked_at = now
+                run.marks = marks_of(run, run.items)
+
+    def _seq_at(self, elapsed_s: float) -> int | None:
+        run = self._run
+        if run.items is None or not run.over_time.num_processes:
+            return None
+        return run.items.seq_at(time_at(run.over_time, elapsed_s), min(run.items.seq, run.view.seq))
+
+    def _render(self, asked: Asked) -> Parts:
         try:
-            return frame_parts(self._run, view) | _VIEWS[view][0](self._run)
+            moment: Moment = self._run
+            if asked.at is not None:
+                past = self._past_at(asked.at)
+                if past is None:
+                    return frame_parts(self._run, asked) | {"main": _waiting(self._run)}
+                moment = past
+            frame = frame_parts(moment, asked) | dock_parts(moment, asked)
+            parts, layout = _VIEWS[asked.view]
+            shown = parts(moment, asked)
+            # Of the past nothing changes but what isn't read yet.
+            return frame | ({"main": _main(layout(shown))} if moment.latest is not None else shown)
+        except sqlite3.Error as error:
+            return {
+                "notes": Html(
+                    f'<div id="notes"><p class="note bad"><b>The index can\'t be read.</b> {text(error, 300)}</p></div>'
+                )
+            }
         except Exception:
             _logger.exception("a view can't be drawn")
             return {"notes": _NOT_DRAWN}
+
+    def _past_at(self, at: int) -> PastMoment | None:
+        """Return the run after the event of this number, or its last one; None if the index isn't so far."""
+        run = self._run
+        at = max(min(at, run.view.seq), 1)
+        if run.items is None or run.items.seq < at:
+            return None
+        if at not in self._past:
+            while len(self._past) >= _MAX_PAST:
+                del self._past[next(iter(self._past))]
+            self._past[at] = PastMoment(run, run.items, at)
+        return self._past[at]
+
+    # ---- reading on ----------------------------------------------------------------------------------------------
+
+    async def fill(self) -> None:
+        """Fill the index, whenever that is worth it."""
+        loop = self._loop
+        try:
+            while not self.is_ending.is_set():
+                is_live = self._run.state.name == "running"
+                if (is_live and loop.time() - self._wanted_at > _WANTED_S) or not self._run.view.run_id:
+                    await asyncio.sleep(INTERVAL_S)
+                    continue
+                has_more = await loop.run_in_executor(self._index_thread, self._fill)
+                await asyncio.sleep(0 if has_more else INTERVAL_S / 2)
+        except (JournalError, sqlite3.Error, OSError) as error:
+            _logger.warning("the index of the run can't be filled: %s", visible(str(error), 500))
+
+    def close_index(self) -> None:
+        """Close the index; on its thread."""
+        if self._index is not None:
+            self._index.close()
+
+    def _fill(self) -> bool:
+        if self._index is None:
+            self._index = Index(index_path(self._run.view.run_id), self._run.reader())
+        return self._index.fill()
 
     async def read(self) -> None:
         """Read what happens, whether or not a browser is there: else one that comes after a night would wait for all of that."""
         while not self.is_ending.is_set():
             is_busy = self._run.read_share < 1 and not self._run.error
             async with self._lock:
-                await self._look()
+                await self._poll()
             await asyncio.sleep(INTERVAL_S / 10 if is_busy else _LOOK_S)
 
 
@@ -144,6 +262,7 @@ class PageServer:
             CannotListen: no port is free.
         """
         self._thread = ThreadPoolExecutor(1, "aqueue-page")
+        self._index_thread = ThreadPoolExecutor(1, "aqueue-index")
         self._run = self._thread.submit(FollowedRun, path).result()
         self._keys = Keys()
         self._listener = listener or listen()
@@ -178,8 +297,11 @@ class PageServer:
     def close(self) -> None:
         """Close the journal and the socket."""
         self._listener.socket.close()
+        if self._shown is not None:
+            self._index_thread.submit(self._shown.close_index).result()
         self._thread.submit(self._run.close).result()
         self._thread.shutdown()
+        self._index_thread.shutdown()
 
     def _end_streams(self) -> None:
         """Let streams end, for which the server would wait."""
@@ -196,9 +318,13 @@ class PageServer:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self._shown = _Shown(self._run, self._thread)
+        self._shown = _Shown(self._run, self._thread, self._index_thread)
         async with AsyncExitStack() as stack:
-            tasks = [self._shown.read(), *([self._linger(self._linger_s)] if self._linger_s is not None else [])]
+            tasks = [
+                self._shown.read(),
+                self._shown.fill(),
+                *([self._linger(self._linger_s)] if self._linger_s is not None else []),
+            ]
             for task in tasks:
                 stack.callback(asyncio.create_task(task).cancel)
             yield
@@ -213,17 +339,24 @@ class PageServer:
                 idle_since = time.monotonic()
         self.end()
 
-    async def _page(self, view: str, _: Request) -> Response:
+    async def _page(self, view: str, request: Request) -> Response:
         assert self._shown is not None
-        return Response(await self._shown.document(view), media_type="text/html")
+        asked = _asked(view, request)
+        if (elapsed_s := request.query_params.get("t")) is not None and _DECIMAL.fullmatch(elapsed_s):
+            asked = msgspec.structs.replace(asked, at=await self._shown.seq_at(float(elapsed_s)))
+            parameters = {name: value for name, value in request.query_params.items() if name not in ("t", "at")}
+            at = {} if asked.at is None else {"at": asked.at}
+            return RedirectResponse(f"{request.url.path}?{urlencode(parameters | at)}", HTTPStatus.SEE_OTHER)
+        return Response(await self._shown.document(asked), media_type="text/html")
 
     async def _events(self, request: Request) -> Response:
         view = request.path_params["view"]
         if view not in VIEWS:
             return PlainTextResponse("There is no such view.\n", HTTPStatus.NOT_FOUND)
+        asked = _asked(view, request)
         if request.method == "HEAD":  # which has no end otherwise
             return Response(media_type="text/event-stream")
-        messages = self._counted(self._messages(view))
+        messages = self._counted(self._messages(asked))
         headers = {}
         if "gzip" in request.headers.get("accept-encoding", ""):
             messages = _compressed(messages)
@@ -238,8 +371,8 @@ class PageServer:
         finally:
             self._num_streams -= 1
 
-    async def _messages(self, view: str) -> AsyncIterator[bytes]:
-        """Yield what a browser needs to show `view`: all of it, then what changed.
+    async def _messages(self, asked: Asked) -> AsyncIterator[bytes]:
+        """Yield what a browser needs to show what is asked for: all of it, then what changed.
 
         A slow browser gets the difference to what it got last, whenever it is ready: nothing waits for it in memory.
         """
@@ -248,7 +381,7 @@ class PageServer:
         sent: Parts = {}
         silent_s = 0.0
         while not shown.is_ending.is_set():
-            parts = await shown.parts(view)
+            parts = await shown.parts(asked)
             changed = {name: str(html) for name, html in parts.items() if sent.get(name) != html}
             sent = parts
             silent_s = 0.0 if changed else silent_s + INTERVAL_S
@@ -259,6 +392,28 @@ class PageServer:
                 yield b"data: {}\n\n"
             with suppress(TimeoutError):
                 await asyncio.wait_for(shown.is_ending.wait(), INTERVAL_S)
+
+
+def _asked(view: str, request: Request) -> Asked:
+    """Return what an address asks for; what makes no sense in it is as if it weren't there."""
+    given = request.query_params
+
+    def number(name: str) -> int | None:
+        value = given.get(name, "")
+        return int(value) if _NUMBER.fullmatch(value) else None
+
+    order: Order = next((one for one in get_args(Order) if one == given.get("order")), "newest")
+    return Asked(view, number("at"), given.get("q", "")[:_MAX_FILTER_CHARS], order, number("start"), number("n") or 0)
+
+
+def _main(layout: Html) -> Html:
+    return Html(f'<main id="main" class="wrap" tabindex="-1">{layout}</main>')
+
+
+def _waiting(run: FollowedRun) -> Html:
+    """Return what is shown until the index has the moment that is asked for."""
+    share = 0.0 if run.items is None or not run.view.seq else run.items.seq / run.view.seq
+    return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>'))
 
 
 class _Server(uvicorn.Server):

@@ -9,7 +9,6 @@ Each module imports only from those above it:
 - `_record`: reads the run that a person named, and which items of its tree to show
 - `_lists`: what several subcommands print alike
 - `_report`: makes the HTML report
-- `_story`: tells the history of one item
 - `_outlook`: what a resume would do with one item, and why
 - `_formats`: writes a run in other formats: lines, tables, a trace
 - `_item_types`: the option ``--type``

@@ -1,9 +1,9 @@
 """What resuming a run would do with one item, and why: in words, what `aqueue._resume.plan` has decided."""
 
 from aqueue._folds.recording import RecordedItem, RecordedRun
+from aqueue._history.event_words import host_and_pid
 from aqueue._history.record import Record
 from aqueue._resume.plan import Plan, Step
-from aqueue.cli._screen import host_and_pid
 from aqueue.events import GroupPaused, RunPaused
 from aqueue.figures import amount, local_minute, person, when_due
 from aqueue.text import visible

@@ -14,19 +14,21 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from aqueue._history.event_words import StyleName
 from aqueue.log_lines import render_record
 from aqueue.text import first_line, visible
 from aqueue.view import WorkerProcess
 
 __all__ = [
+    "STYLES",
     "Column",
     "definition_list",
     "error_summary",
     "heading",
-    "host_and_pid",
     "host_and_pid_fields",
     "indented",
     "is_styled",
@@ -43,7 +45,17 @@ __all__ = [
     "traceback_lines",
 ]
 
-# The colours of the 16-colour palette that are readable on dark and on light backgrounds.
+STYLES: Final[Mapping[StyleName, Style]] = {
+    "plain": Style(),
+    "dim": Style(dim=True),
+    "bold": Style(bold=True),
+    "good": Style(color="green"),
+    "busy": Style(color="cyan"),
+    "warning": Style(color="magenta"),
+    "error": Style(color="red", bold=True),
+}
+"""How parts of what an event says are written, in colours of the 16-colour palette that are readable on dark and on light backgrounds."""
+
 _STATE_STYLES: Final[Mapping[str, str]] = {
     "queued": "",
     "running": "cyan",
@@ -86,11 +98,6 @@ def text(value: str, style: str = "", max_chars: int = _MAX_TEXT_CHARS) -> Text:
 def state_text(state: str) -> Text:
     """Return the state of an item, as it is written everywhere."""
     return Text(state, style=_STATE_STYLES[state])
-
-
-def host_and_pid(process: WorkerProcess) -> str:
-    """Return the host and pid of a worker process as ``host:4711``, safe to show."""
-    return f"{visible(process.host, 100)}:{process.pid}"
 
 
 def host_and_pid_fields(process: WorkerProcess | None) -> dict[str, Any]:

@@ -36,9 +36,21 @@ const receive = (message) => {
   Object.assign(waiting, JSON.parse(message.data));
 };
 
+// A list stays where it is when new items come: it begins with the item that was the first one.
+const address = () => {
+  const asked = new URLSearchParams(location.search);
+  const first = byId("listing")?.dataset.from;
+  if (first && !asked.has("start")) asked.set("start", first);
+  return `events/${view}?${asked}`;
+};
+
+const follows = byId("follow").querySelector("input");
+
 const connect = () => {
   source?.close();
-  source = new EventSource(`events/${view}`);
+  source = null;
+  if (!follows.checked) return; // a person has paused the updates: nothing is asked for
+  source = new EventSource(address());
   source.addEventListener("open", () => {
     heardAt = new Date();
     byId("offline").hidden = true;
@@ -53,7 +65,7 @@ const connect = () => {
 // A lost connection is tried again by the browser; an answer that isn't a stream is final.
 const lose = async (lost) => {
   if (document.hidden || lost !== source) return;
-  const answer = await fetch(`events/${view}`, { method: "HEAD" }).catch(() => null);
+  const answer = await fetch(address(), { method: "HEAD" }).catch(() => null);
   if (lost !== source || lost.readyState === EventSource.OPEN) return;
   if (answer?.status === 401) {
     tellLost("The server was started again: open the address that it has printed.");
@@ -81,6 +93,71 @@ setInterval(() => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) connect();
   else { source?.close(); source = null; }
+});
+
+// ---- another moment, another page of a list: the same view, changed in place
+
+const KEPT = ["state", "access", "tabs", "banner", "notes", "main", "dock", "said"];
+let asked = 0; // an older answer never takes the place of a newer one
+
+const show = async (url, keeps) => {
+  const mine = ++asked;
+  source?.close();
+  const answer = await fetch(url).catch(() => null);
+  if (mine !== asked) return;
+  if (!answer?.ok) { connect(); return; }
+  const shown = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (mine !== asked) return;
+  const here = new URL(answer.url);
+  if (keeps) history[here.href === location.href ? "replaceState" : "pushState"](null, "", here);
+  waiting = {};
+  for (const id of KEPT) if (shown.getElementById(id)) waiting[id] = shown.getElementById(id).outerHTML;
+  paint();
+  if (keeps) connect();
+};
+
+addEventListener("popstate", () => { if (new URL(location).pathname.endsWith(view === "now" ? "/" : `/${view}`)) show(location.href, true); else location.reload(); });
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-keep]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  show(link.getAttribute("href"), true);
+});
+
+const clockOf = (s) => {
+  const two = (n) => String(n).padStart(2, "0");
+  const [h, m] = [Math.floor(s / 3600), Math.floor(s / 60) % 60];
+  return s < 10 ? `${s.toFixed(2)} s` : h ? `${h}:${two(m)}:${two(Math.floor(s % 60))}` : `${m}:${two(Math.floor(s % 60))}`;
+};
+
+const timeAddress = () => {
+  const given = new URLSearchParams(new FormData(byId("dock")));
+  return `${byId("dock").getAttribute("action")}?${given}`;
+};
+
+let drag = 0;
+document.addEventListener("input", (event) => {
+  if (event.target.id !== "time") return;
+  byId("clock").textContent = clockOf(Number(event.target.value));
+  clearTimeout(drag);
+  drag = setTimeout(() => show(timeAddress(), false), 120);
+});
+document.addEventListener("change", (event) => {
+  if (event.target.id !== "time") return;
+  clearTimeout(drag);
+  show(timeAddress(), true);
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.id === "dock") { event.preventDefault(); show(timeAddress(), true); }
+});
+
+const KEYS = { "[": "previous", "]": "next", ",": "earlier", ".": "later", l: "live", L: "live" };
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range]), textarea, select")) return;
+  if (event.key === "/" && byId("q")) { event.preventDefault(); byId("q").focus(); }
+  const link = byId(KEYS[event.key] ?? "");
+  if (link?.href) link.click();
 });
 
 // ---- announcements for screen readers
@@ -124,6 +201,13 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button.copy");
   if (button) copied(button);
 });
+
+follows.addEventListener("change", () => {
+  byId("follow").title = follows.checked ? "" : `Paused at ${new Date().toLocaleTimeString()}`;
+  connect();
+});
+follows.checked = true; // a browser remembers it over a reload
+byId("follow").hidden = false;
 
 prepare();
 if (!document.hidden) connect();

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -17,33 +16,27 @@ from aqueue._codec.item_codec import references
 from aqueue._folds.item_table import State
 from aqueue._folds.recording import ROOT, RecordedItem, RecordedRun, Recording
 from aqueue._folds.tree_shape import TreeShape
+from aqueue._history.event_words import Part
 from aqueue._history.history import History
 from aqueue._history.opening import open_history
 from aqueue._history.record import MISFITS, ItemTexts, Record
 from aqueue._history.selecting import Selector, rows_of
+from aqueue._history.story import Chapter, Story, WaitReason, acts_of, words_of
 from aqueue._resume.plan import plan_of
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._commands.tree import find_row
-from aqueue.cli._formats.event_words import STYLES, StyleName, details, name_of, why_interrupted
 from aqueue.cli._outlook import outlook
-from aqueue.cli._story import Chapter, Story, WaitReason
 from aqueue.events import (
     ErrorInfo,
     Event,
     ItemAdopted,
-    ItemCancelled,
-    ItemChildrenFailed,
-    ItemChildrenProcessed,
     ItemCompleted,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
-    ItemInterrupted,
     ItemReopened,
-    ItemRescheduled,
     ItemRetryScheduled,
     ItemSkipped,
-    ItemStarted,
 )
 from aqueue.figures import amount, duration, limit_words, local_minute
 from aqueue.text import visible
@@ -292,19 +285,6 @@ def _announced(history: History, recording: Recording, item: int) -> list[ItemEn
     return chain
 
 
-_OTHER_ACTS: Final = (
-    ItemAdopted,
-    ItemCancelled,
-    ItemChildrenFailed,
-    ItemFailed,
-    ItemInterrupted,
-    ItemReopened,
-    ItemRescheduled,
-    ItemSkipped,
-)
-"""What is shown among the attempts."""
-
-
 class _Explained(NamedTuple):
     """An item as it is explained: its row and those of its ancestors, texts that are shown, its story, children and outlook."""
 
@@ -384,73 +364,9 @@ def _shown(ancestors: list[int]) -> list[int]:
     return ancestors if len(ancestors) <= _MAX_ANCESTORS else [*ancestors[:half], *ancestors[-half:]]
 
 
-@dataclass
-class _Act:
-    """An attempt at an item, or what a person or a resume did to it.
-
-    Attributes:
-        at: when it began, Unix time in seconds.
-        what: what it was, and what came of it.
-        number: which attempt it was; empty for none.
-        error: what it raised; None for nothing.
-    """
-
-    at: float
-    what: Text
-    number: str = ""
-    error: ErrorInfo | None = None
-
-
-def _acts(chapters: list[Chapter], now: float) -> list[_Act]:
-    """Return its attempts and what else was done to it, in order.
-
-    Parameters:
-        chapters: its story.
-        now: until when an attempt that has not ended counts, Unix time in seconds.
-    """
-    acts: list[_Act] = []
-    attempt: _Act | None = None
-    for chapter in chapters:
-        event = chapter.event
-        if isinstance(event, ItemStarted):
-            number = "" if event.phase == "process" else "hook" if event.attempt == 1 else "hook "
-            number += str(event.attempt) if number != "hook" else ""
-            attempt = _Act(event.at, Text(_UNKNOWN), number)
-            acts.append(attempt)
-        elif attempt is not None and (end := _end_of(chapter)) is not None:
-            if chapter.took_s is not None:  # else the end of this attempt is left out
-                style, name, why = end
-                took = duration(getattr(event, "duration_s", chapter.took_s))
-                attempt.what = Text.assemble((name, STYLES[style]), f" after {took}{why}")
-                attempt.error = getattr(event, "error", None)
-            attempt = None
-        elif isinstance(event, _OTHER_ACTS):
-            acts.append(_Act(event.at, _words(chapter)))
-    if attempt is not None:
-        attempt.what = Text(f"running for {duration(max(now - attempt.at, 0.0))}", STYLES["busy"])
-    return acts
-
-
-def _end_of(chapter: Chapter) -> tuple[StyleName, str, str] | None:
-    """Return how an attempt ended: style, name and reason; None if it didn't."""
-    match chapter.event:
-        case None:
-            return "warning", "interrupted", ", the process was killed or crashed"
-        case ItemInterrupted() as event:
-            return "warning", "interrupted", f", {why_interrupted(event)}"
-        case ItemRetryScheduled():
-            return "warning", "failed", ""
-        case ItemFailed():
-            return "error", "failed", ""
-        case ItemCompleted() | ItemChildrenProcessed():
-            return "good", "completed", ""
-        case _:
-            return None
-
-
 def _attempts(one: _Explained, history: str) -> RenderableType:
     """Return a line for each attempt and what else was done to the item; `history` is the command that shows all of it."""
-    acts = _acts(one.chapters, one.record.until)
+    acts = acts_of(one.chapters, one.record.until)
     if not acts:
         enqueued_at = one.record.items.enqueued_at[one.row]
         return Text(f"none yet, enqueued at {local_minute(enqueued_at, one.record.now)}")
@@ -460,7 +376,7 @@ def _attempts(one: _Explained, history: str) -> RenderableType:
     is_of_today = {_screen.local_time(at)[:10] for at in [one.record.now, *(act.at for act in shown)]}
     begin = 11 if len(is_of_today) == 1 else 5
     numbers = max(len(act.number) for act in shown)
-    outcomes = max((act.what.cell_len for act in shown if act.error is not None), default=0)
+    outcomes = max((_styled(act.what).cell_len for act in shown if act.error is not None), default=0)
     rows: list[tuple[str, RenderableType]] = []
     for part in parts:
         if rows:
@@ -469,7 +385,7 @@ def _attempts(one: _Explained, history: str) -> RenderableType:
             rows.append(("", Text(f"… {amount(more)} more{left_out}", "dim")))
         before = ""
         for act in part:
-            line, at = act.what.copy(), _screen.local_time(act.at)[begin:]
+            line, at = _styled(act.what), _screen.local_time(act.at)[begin:]
             if act.error is not None:
                 said, where = _screen.error_summary(act.error.type, act.error.message), _place(act.error)
                 line.pad_right(outcomes - line.cell_len + _GAP_CELLS)
@@ -517,7 +433,7 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
         if today != day:
             day = today
             rows.append((day, Text()))
-        rows.append((_screen.time_of_day(chapter.at), _words(chapter)))
+        rows.append((_screen.time_of_day(chapter.at), _styled(words_of(chapter))))
         error = getattr(chapter.event, "error", None)
         if error is not None and error.traceback:
             is_new = error.traceback != shown
@@ -538,17 +454,11 @@ def _story_parts(chapters: list[Chapter], story: Story) -> list[RenderableType]:
     return parts
 
 
-def _words(chapter: Chapter) -> Text:
-    """Return what happened, in the words of `aqueue tail`, with what the rest of the story adds."""
-    if chapter.event is None:
-        return Text(", ".join(chapter.facts), style=STYLES["warning"])
-    style, name = name_of(chapter.event)
-    parts = details(chapter.event)
-    said = Text(name, style=STYLES[style])
-    said.append(f" {', '.join(chapter.facts)}" if chapter.facts else "")
-    said.append(", " if chapter.facts and any(part for _, part in parts) else " ")
+def _styled(parts: Iterable[Part]) -> Text:
+    """Return parts of what an event says, safe to show."""
+    said = Text()
     for style, part in parts:
-        said.append(visible(part, _MAX_TEXT_CHARS), STYLES[style])
+        said.append(visible(part, _MAX_TEXT_CHARS), _screen.STYLES[style])
     said.rstrip()
     return said
 
@@ -573,6 +483,6 @@ def _chapter_as_json(chapter: Chapter) -> dict[str, Any]:
     return {
         "at": chapter.at,
         "event": chapter.event.event if chapter.event is not None else "",
-        "text": _words(chapter).plain,
+        "text": _styled(words_of(chapter)).plain,
         "error": msgspec.structs.asdict(error) if error is not None else None,
     }

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from aqueue._codec.digests import digest_of
+from aqueue._history.event_words import host_and_pid
 from aqueue._history.record import ItemTexts, Record
 from aqueue.cli import _app, _lists, _screen
 from aqueue.cli._item_types import item_types, type_option
@@ -90,7 +91,7 @@ def _with_traceback(record: Record, row: int, texts: ItemTexts, shown_for: dict[
         f" {record.name_of(row)}",
         _screen.local_time(record.items.ended_at[row]),
         *([f"attempt {failure.attempt}"] if failure is not None else []),
-        *([f"on {_screen.host_and_pid(process)}"] if process is not None else []),
+        *([f"on {host_and_pid(process)}"] if process is not None else []),
         *(["in its hook"] if failure is not None and failure.phase != "process" else []),
     ]
     parts: list[RenderableType] = [

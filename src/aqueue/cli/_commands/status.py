@@ -10,9 +10,9 @@ from rich.text import Text
 
 from aqueue._folds.item_table import OUTSTANDING, STATES
 from aqueue._folds.outcome import num_cancelled
+from aqueue._history.event_words import host_and_pid, words_of_counts
 from aqueue._history.record import Record, RunStateName, resume_hint
 from aqueue.cli import _app, _lists, _screen
-from aqueue.cli._formats.event_words import words_of_counts
 from aqueue.cli._record import read_live
 from aqueue.cli._screen import Column
 from aqueue.figures import amount, clock, duration, local_minute, per_second, time_ago, when_due
@@ -257,7 +257,7 @@ def _running(record: Record, longest: Sequence[RunningItem]) -> list[RenderableT
         if one.attempt > 1:
             said = f"attempt {one.attempt}: {said}"
         process = _process_of(record, one)
-        on = Text(_screen.host_and_pid(process) if process is not None else "", style="dim")
+        on = Text(host_and_pid(process) if process is not None else "", style="dim")
         rows.append([str(one.item), record.names[one.type], clock(record.now - one.started_at), on, said])
     columns = [
         *(Column("item", True), Column("type", may_shrink=True), Column("for", True)),
@@ -280,7 +280,7 @@ def _processes(record: Record, running: Sequence[RunningItem]) -> RenderableType
     )
     ranked = sorted(view.processes.values(), key=lambda process: (-busy[process.first_worker], process.first_worker))
     rows: list[list[Text | str]] = [
-        [_screen.host_and_pid(process), amount(process.num_workers), amount(busy[process.first_worker])]
+        [host_and_pid(process), amount(process.num_workers), amount(busy[process.first_worker])]
         for process in ranked[:_MAX_PROCESSES]
     ]
     if rest := ranked[_MAX_PROCESSES:]:

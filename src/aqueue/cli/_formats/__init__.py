@@ -2,7 +2,6 @@
 
 Each module imports only from those above it:
 
-- `event_words`: puts each event into words
 - `lines`: events and results as JSON lines
 - `tables`: events and results as CSV
 - `sqlite_tables`: a run as indexed tables in a SQLite file, made at once or brought up to date

@@ -6,8 +6,8 @@ from typing import Final, TextIO
 from rich.cells import get_character_cell_size
 from rich.color import ColorSystem
 
-from aqueue.cli._formats.event_words import STYLES, Part, StyleName, details, name_of
-from aqueue.cli._screen import is_styled, local_time, time_of_day
+from aqueue._history.event_words import Part, StyleName, details, name_of
+from aqueue.cli._screen import STYLES, is_styled, local_time, time_of_day
 from aqueue.events import Event
 from aqueue.log_lines import Level, level_of
 from aqueue.text import short_names, visible

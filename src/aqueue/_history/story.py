@@ -8,12 +8,12 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from aqueue import events as ev
-from aqueue.cli._screen import host_and_pid
+from aqueue._history.event_words import Part, details, host_and_pid, name_of, why_interrupted
 from aqueue.figures import duration
 from aqueue.text import visible
 from aqueue.view import InForce, WorkerProcess, WorkerProcesses
 
-__all__ = ["Chapter", "Story", "WaitReason"]
+__all__ = ["Act", "Chapter", "Story", "WaitReason", "acts_of", "words_of"]
 
 WaitReason = Literal["queue", "retry", "paused", "no_process"]
 """Why an item waited: no events tell whether it waited in the queue for a worker, for its group's limit or for its parent."""
@@ -234,6 +234,95 @@ class Story:
         self.work_s += worked_s
         self._runs_since = None
         return worked_s
+
+
+class Act(msgspec.Struct):
+    """An attempt at an item, or what a person or a resume did to it.
+
+    Attributes:
+        at: when it began, Unix time in seconds.
+        what: what it was, and what came of it; not made safe to show.
+        number: which attempt it was; empty for none.
+        error: what it raised; None for nothing.
+        ended_at: when it ended; None for an attempt that runs.
+    """
+
+    at: float
+    what: list[Part]
+    number: str = ""
+    error: ev.ErrorInfo | None = None
+    ended_at: float | None = None
+
+
+_OTHER_ACTS: Final = (
+    ev.ItemAdopted,
+    ev.ItemCancelled,
+    ev.ItemChildrenFailed,
+    ev.ItemFailed,
+    ev.ItemInterrupted,
+    ev.ItemReopened,
+    ev.ItemRescheduled,
+    ev.ItemSkipped,
+)
+"""What is shown among the attempts."""
+
+
+def acts_of(chapters: Iterable[Chapter], now: float) -> list[Act]:
+    """Return an item's attempts and what else was done to it, in order.
+
+    Parameters:
+        chapters: its story.
+        now: until when an attempt that has not ended counts, Unix time in seconds.
+    """
+    acts: list[Act] = []
+    attempt: Act | None = None
+    for chapter in chapters:
+        event = chapter.event
+        if isinstance(event, ev.ItemStarted):
+            number = "" if event.phase == "process" else "hook" if event.attempt == 1 else "hook "
+            number += str(event.attempt) if number != "hook" else ""
+            attempt = Act(event.at, [("plain", "…")], number)
+            acts.append(attempt)
+        elif attempt is not None and (end := _end_of(chapter)) is not None:
+            if chapter.took_s is not None:  # else the end of this attempt is left out
+                name, why = end
+                took = duration(getattr(event, "duration_s", chapter.took_s))
+                attempt.what = [name, ("plain", f" after {took}{why}")]
+                attempt.error = getattr(event, "error", None)
+            attempt.ended_at = chapter.at
+            attempt = None
+        elif isinstance(event, _OTHER_ACTS):
+            acts.append(Act(event.at, words_of(chapter), ended_at=event.at))
+    if attempt is not None:
+        attempt.what = [("busy", f"running for {duration(max(now - attempt.at, 0.0))}")]
+    return acts
+
+
+def _end_of(chapter: Chapter) -> tuple[Part, str] | None:
+    """Return how an attempt ended, and why; None if it didn't."""
+    match chapter.event:
+        case None:
+            return ("warning", "interrupted"), ", the process was killed or crashed"
+        case ev.ItemInterrupted() as event:
+            return ("warning", "interrupted"), f", {why_interrupted(event)}"
+        case ev.ItemRetryScheduled():
+            return ("warning", "failed"), ""
+        case ev.ItemFailed():
+            return ("error", "failed"), ""
+        case ev.ItemCompleted() | ev.ItemChildrenProcessed():
+            return ("good", "completed"), ""
+        case _:
+            return None
+
+
+def words_of(chapter: Chapter) -> list[Part]:
+    """Return what happened, in the words of `aqueue tail`, with what the rest of the story adds; not made safe to show."""
+    facts = ", ".join(chapter.facts)
+    if chapter.event is None:
+        return [("warning", facts)]
+    parts = details(chapter.event)
+    added = f" {facts}{', ' if any(part for _, part in parts) else ''}" if facts else " "
+    return [name_of(chapter.event), ("plain", added), *parts]
 
 
 def _without(spans: list[_Span], others: list[_Span]) -> list[_Span]:

@@ -3,30 +3,18 @@
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from rich.style import Style
-
 from aqueue import events as ev
 from aqueue.figures import amount, duration, limit_words, person
-from aqueue.text import first_line
+from aqueue.text import first_line, visible
+from aqueue.view import WorkerProcess
 
-__all__ = ["STYLES", "Part", "StyleName", "details", "name_of", "why_interrupted", "words_of_counts"]
+__all__ = ["Part", "StyleName", "details", "host_and_pid", "name_of", "why_interrupted", "words_of_counts"]
 
 StyleName = Literal["plain", "dim", "bold", "good", "busy", "warning", "error"]
 """How a part is written."""
 
 Part = tuple[StyleName, str]
 """A part of a line: how it is written, and its text, which is not safe to show yet."""
-
-# The colours of the 16-colour palette that are readable on dark and on light backgrounds.
-STYLES: Final[dict[StyleName, Style]] = {
-    "plain": Style(),
-    "dim": Style(dim=True),
-    "bold": Style(bold=True),
-    "good": Style(color="green"),
-    "busy": Style(color="cyan"),
-    "warning": Style(color="magenta"),
-    "error": Style(color="red", bold=True),
-}
 
 
 def name_of(event: ev.Event) -> Part:
@@ -40,6 +28,11 @@ def details(event: ev.Event) -> list[Part]:
     known = _WORDS.get(type(event))
     found = known[1](event) if known is not None else []
     return [("plain", found)] if isinstance(found, str) else found
+
+
+def host_and_pid(process: WorkerProcess) -> str:
+    """Return the host and pid of a worker process as ``host:4711``, safe to show."""
+    return f"{visible(process.host, 100)}:{process.pid}"
 
 
 def words_of_counts(counts: ev.Counts) -> str:

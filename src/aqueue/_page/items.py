@@ -1,0 +1,235 @@
+"""The view of the items: those that match what a person has typed, a page of them at a time."""
+
+from typing import Final
+
+from aqueue._folds.item_table import State
+from aqueue._page.frame import Parts, href, icon
+from aqueue._page.html import Html, counted, joined, text
+from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing
+from aqueue._page.moment import Asked, Moment
+from aqueue.events import Event, ItemCompleted, ItemFailed, ItemRetryScheduled, ItemStarted
+from aqueue.figures import amount, duration, local_minute
+from aqueue.text import first_line, short_names
+
+__all__ = ["index_note", "items_layout", "items_parts", "state_mark"]
+
+_STATE_SIGNS: Final[dict[State, tuple[str, str, str]]] = {
+    "completed": ("good", "check", "completed"),
+    "queued": ("quiet", "wait", "waiting"),
+    "running": ("run", "run", "running"),
+    "retrying": ("warn", "again", "retrying"),
+    "failed": ("bad", "cross", "failed"),
+    "interrupted": ("cut", "stop", "interrupted"),
+    "skipped": ("good", "skip", "skipped"),
+}
+"""By state: its color, its icon, its word."""
+
+_ORDERS: Final = {"newest": "newest first", "oldest": "oldest first", "slowest": "slowest first"}
+_NOTABLE_LAG: Final = 30_000
+"""From how many events on, about a second of a fast run, it is said how far the index is behind."""
+
+_FAILING: Final = ("failed", "retrying")
+
+
+def items_layout(parts: Parts) -> Html:
+    """Return the view, made of its parts."""
+    return joined([parts["filter"], parts["listing"]])
+
+
+def items_parts(run: Moment, asked: Asked) -> Parts:
+    """Return the parts of the view."""
+    wanted = Filter.of(asked.q)
+    return {"filter": _filter(run, asked, wanted), "listing": _listing(run, asked, wanted)}
+
+
+def state_mark(state: State) -> Html:
+    """Return the state of an item in its color, with its icon."""
+    color, sign, word = _STATE_SIGNS[state]
+    return Html(f'<span class="{color} state">{icon(sign)} {word}</span>')
+
+
+def index_note(run: Moment) -> Html:
+    """Return how far the index is, if it isn't at the moment that is shown."""
+    assert run.items is not None
+    behind = run.view.seq - run.items.seq
+    if behind <= _NOTABLE_LAG:
+        return Html("")
+    share = run.items.seq / run.view.seq
+    return Html(
+        f'<p class="lag quiet">The index is at event {amount(run.items.seq)} of {amount(run.view.seq)} ({share * 100:.0f} %).</p>'
+    )
+
+
+# ---- the filter ----------------------------------------------------------------------------------------------------
+
+
+def _filter(run: Moment, asked: Asked, wanted: Filter) -> Html:
+    counts, view = run.view.counts, run.view
+    is_running = run.state.name == "running"
+    running = len(view.running) if is_running else 0
+    numbers: dict[State, int] = {
+        "completed": counts.completed,
+        "queued": view.queued,
+        "running": running,
+        "retrying": view.waiting,
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+    }
+    others = " ".join(word for word in asked.q.split() if not word.startswith("state:"))
+    chips = "".join(
+        _chip(run, asked, state, number, others, is_on=state in wanted.states) for state, number in numbers.items()
+    )
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{text(value)}">'
+        for name, value in (("order", asked.order if asked.order != "newest" else ""), ("at", run.at or ""))
+        if value
+    )
+    problems = "".join(f'<p class="warn">{text(problem, 300)}</p>' for problem in wanted.problems)
+    return Html(
+        f'<form id="filter" class="filter" action="items" role="search"><div class="find">{icon("find")}'
+        f'<input type="search" name="q" id="q" value="{text(asked.q, 500)}" maxlength="500" autocomplete="off" spellcheck="false" '
+        'aria-label="Filter of the items" placeholder="type:Page state:failed error:HTTP* some text">'
+        f'{hidden}<button type="submit">Find</button></div>'
+        f'<div class="chips">{chips}<small class="end">also <code>group: key: parent: subtree: attempts:&gt;1</code></small></div>'
+        f"{problems}</form>"
+    )
+
+
+def _chip(run: Moment, asked: Asked, state: State, number: int, others: str, *, is_on: bool) -> Html:
+    color, sign, word = _STATE_SIGNS[state]
+    q = others if is_on else f"{others} state:{word}".strip()
+    current = ' aria-current="true"' if is_on else ""
+    where = href(run, "items", q=q, order=asked.order if asked.order != "newest" else "")
+    return Html(
+        f'<a class="chip" href="{where}"{current}><span class="{color}">{icon(sign)}</span> {word} <b>{amount(number)}</b></a>'
+    )
+
+
+# ---- the list ------------------------------------------------------------------------------------------------------
+
+
+def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
+    """Return the items that are found so far."""
+    if run.items is None:
+        return Html('<section id="listing" class="card"><p class="nothing">The items are being read.</p></section>')
+    is_live = run.state.name == "running" or run.at is not None
+    found = run.items.listing(asked.q, asked.order, asked.start, run.at, run.view.counts.enqueued, is_live=is_live)
+    is_all = wanted.is_empty
+    head = f"{counted(found.count, 'item')}{'' if is_all else ' match' if found.count != 1 else ' matches'}"
+    of = "" if is_all else f"of {amount(run.view.counts.enqueued)}"
+    if found.share < 1:
+        of = f"so far: {found.share * 100:.0f} % of {amount(run.view.counts.enqueued)} are searched"
+    lag = index_note(run)
+    orders = "".join(
+        f'<a href="{href(run, "items", q=asked.q, order=order if order != "newest" else "")}"{" aria-current=true" * (order == asked.order)}>{words}</a>'
+        for order, words in _ORDERS.items()
+    )
+    newer = ""
+    if found.num_before and asked.order == "newest":
+        newer = f'<a class="newer" href="{_page(run, asked, None)}">{amount(found.num_before)} newer</a>'
+    nothing = found.problem or ("No item matches." if not is_all else "Nothing is enqueued so far.")
+    nothing = nothing if found.share >= 1 else "None so far."
+    body = _table(run, found.rows) if found.rows else f'<p class="nothing">{text(nothing, 500)}</p>'
+    first = f' data-from="{found.rows[0].item}"' if found.rows and asked.order == "newest" else ""
+    return Html(
+        f'<section id="listing" class="card" aria-labelledby="listing-title"{first}><header><h2 id="listing-title">{head}</h2>'
+        f'<span class="quiet">{of}</span>{newer}<span class="orders end">{orders}</span></header>{lag}{body}{_footer(run, asked, found)}</section>'
+    )
+
+
+def _page(run: Moment, asked: Asked, start: int | None) -> Html:
+    """Return where the page is that begins with the item of this number."""
+    return href(run, "items", q=asked.q, order=asked.order if asked.order != "newest" else "", start=start or "")
+
+
+def _footer(run: Moment, asked: Asked, found: Listing) -> Html:
+    """Return the links to other pages; the slowest have none."""
+    if not found.rows:
+        return Html("")
+    first, last = found.num_before + 1, found.num_before + len(found.rows)
+    rows = (
+        f"{amount(first)} to {amount(last)} of {amount(found.count)}"
+        if found.share >= 1
+        else f"{amount(len(found.rows))} items"
+    )
+    links = []
+    if asked.order == "slowest":
+        rows = f"the {amount(len(found.rows))} slowest"
+    else:
+        if asked.start is not None:
+            links.append(f'<a class="button" href="{_page(run, asked, None)}">First</a>')
+        if len(found.rows) == PAGE_ITEMS and (last < found.count or found.share < 1):
+            step = -1 if asked.order == "newest" else 1
+            links.append(
+                f'<a class="button" rel="next" href="{_page(run, asked, found.rows[-1].item + step)}">Next {PAGE_ITEMS}</a>'
+            )
+    return Html(f'<footer><span class="quiet">{rows}</span><span class="end">{"".join(links)}</span></footer>')
+
+
+def _table(run: Moment, rows: list[ListedItem]) -> Html:
+    assert run.items is not None
+    names = short_names(list(run.view.types))
+    past = run.items.last_events(rows)
+    drawn = [_row(run, row, names, past.get(row.last_seq or 0)) for row in rows]
+    columns = {
+        "State": True, "Item": True, "Type": True, "Description": True,
+        "Parent": any(row.parent for row in rows),
+        "Group": any(row.group for row in rows),
+        "Error": any(row.state in _FAILING for row in rows),
+        "Attempts": any(row.attempts > 1 for row in rows),
+        "Took": True, "Changed": True,
+    }  # fmt: skip
+    figures = ("Item", "Attempts", "Took", "Changed")
+    head = "".join(
+        f'<th scope="col"{" class=n" if name in figures else ""}>{name}</th>' for name, has in columns.items() if has
+    )
+    body = "".join(
+        f'<tr id="row-{row.item}">'
+        + "".join(
+            f"<td{' class=n' if name in figures else ''}{f' data-name={name}' if name not in ('State', 'Item', 'Type') else ''}>{cells[name]}</td>"
+            for name, has in columns.items()
+            if has
+        )
+        + "</tr>"
+        for row, cells in zip(rows, drawn, strict=True)
+    )
+    return Html(f'<table class="records items"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+
+
+def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None) -> dict[str, Html]:
+    """Return the cells of an item, as it is, or as it was after the event `last`."""
+    state, attempts, changed_at, took_s = row.state, row.attempts, row.changed_at, row.took_s
+    error_type, error, description = row.error_type, row.error, row.description
+    if last is not None:
+        changed_at, attempts = (
+            last.at,
+            getattr(last, "attempt", 1 if isinstance(last, ItemStarted | ItemCompleted) else attempts),
+        )
+        took_s = last.duration_s if isinstance(last, ItemCompleted | ItemFailed) else None
+        if isinstance(last, ItemFailed | ItemRetryScheduled):
+            error_type, error = last.error.type, last.error.message
+        description = description if row.described_seq is None or run.view.seq >= row.described_seq else None
+    elif state == "running" and run.state.name != "running":
+        state = "interrupted"
+    if state == "running":
+        took_s = run.now - (changed_at if last is not None else row.started_at or changed_at)
+    elif state in ("retrying", "interrupted") and row.started_at is not None and last is None:
+        took_s = changed_at - row.started_at
+    failure = ""
+    if state in _FAILING and error_type:
+        said = first_line(error or "")
+        failure = f'<span class="bad" title="{text(said, 300)}">{text(error_type.rpartition(":")[2], 60)}</span>'
+    parent = f'<a href="{href(run, "item", n=row.parent)}">{amount(row.parent)}</a> <small>{text(row.parent_label or "", 60)}</small>'
+    has_started = attempts > 0 and took_s is not None
+    return {
+        "State": state_mark(state),
+        "Item": Html(f'<a href="{href(run, "item", n=row.item)}">{amount(row.item)}</a>'),
+        "Type": text(names.get(row.type, row.type), 60),
+        "Description": text(description or row.key or "", 160),
+        "Parent": Html(parent if row.parent else ""),
+        "Group": text(row.group or "", 60),
+        "Error": Html(failure),
+        "Attempts": Html(amount(attempts) if attempts else ""),
+        "Took": Html(duration(max(took_s or 0.0, 0.0)) if has_started else ""),
+        "Changed": Html(local_minute(changed_at, run.now)),
+    }
