@@ -3,6 +3,7 @@
 These need Chromium and Playwright: `make browser-test`.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -253,6 +254,28 @@ def test_a_killed_server(browser: "Browser", start: Start) -> None:
             visit.enter(again.address)
             visit.updates(2)
             assert visit.page.locator("#offline").is_hidden()
+
+
+@pytest.mark.parametrize(("zone", "is_other"), [("Asia/Kolkata", False), ("America/New_York", True)])
+def test_times_are_those_of_the_server(
+    browser: "Browser", start: Start, monkeypatch: pytest.MonkeyPatch, zone: str, is_other: bool
+) -> None:
+    """Those that the script adds, too; a browser in another time zone is told which one they are in."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    run, server = start(pages=5)
+    run.wait()
+    with Visit(browser, server, timezone_id=zone, locale="en-GB") as visit:
+        visit.until_says("Completed")
+        assert visit.page.locator("#zone").is_visible() == is_other
+        assert visit.js("document.querySelector('#zone').textContent") == " · times in UTC+05:30"
+        ended = re.search(r"at (\d\d):(\d\d)", visit.text("#state"))
+        server.kill()
+        visit.until_says("This page has lost its server")
+        lost = re.search(r"(\d\d):(\d\d):\d\d", visit.text("#offline"))
+
+        assert ended is not None and lost is not None
+        minutes = [60 * int(one[1]) + int(one[2]) for one in (ended, lost)]
+        assert (minutes[1] - minutes[0]) % (24 * 60) < 5
 
 
 def test_a_server_that_comes_back_for_a_while_only(browser: "Browser", steady: Served) -> None:
