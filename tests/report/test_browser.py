@@ -5,17 +5,18 @@ These need Chromium and Playwright: `make browser-test`.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aqueue.events import Event, RunResumed
 from aqueue.testing._scripted_runs import Script, completed, with_workers
+from tests.browser import Visit as BaseVisit
 from tests.browser import chromium, violations
 from tests.report.runs import HOSTILE, large, of_everything, render
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -58,49 +59,18 @@ def browser() -> Iterator["Browser"]:
         yield browser
 
 
-class Visit:
+class Visit(BaseVisit):
     """A page that is open in the browser, and what went on there."""
 
     def __init__(self, browser: "Browser", file: Path, **options: Any) -> None:
-        options = {"viewport": {"width": 1200, "height": 900}, "locale": "en-US", "timezone_id": "UTC", **options}
-        self._context = browser.new_context(offline=True, **options)
-        self.page: Page = self._context.new_page()
-        self.requests: list[str] = []
-        self.messages: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.messages.append(message.text))
-        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.on("dialog", self._refuse)
-        self.page.goto(file.as_uri())
-
-    def _refuse(self, dialog: "Dialog") -> None:
-        self.messages.append(f"a dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._context.close()
-
-    def until(self, condition: str) -> None:
-        """Wait until something is true in the page. Playwright's own way to wait needs eval, which the page forbids."""
-        self.page.evaluate(
-            f"() => new Promise((done) => {{ const look = () => (({condition}) ? done() : requestAnimationFrame(look)); look(); }})"
+        super().__init__(
+            browser, offline=True, **{"viewport": {"width": 1200, "height": 900}, "timezone_id": "UTC", **options}
         )
-
-    def press(self, *keys: str) -> None:
-        """Press one key after the other."""
-        for key in keys:
-            self.page.keyboard.press(key)
+        self.page.goto(file.as_uri())
 
     def focus(self, selector: str) -> None:
         """Give an element the keyboard's focus."""
         self.page.locator(selector).focus()
-
-    def text(self, selector: str) -> str:
-        """Return what an element says."""
-        return str(self.page.locator(selector).inner_text())
 
     def point_along(self, chart: str, *, until: str) -> None:
         """Move the pointer along a chart, near its upper edge, until its tooltip shows and has that text in it."""
@@ -191,7 +161,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(
             assert len(visit.colors_of(chart)) > 3, chart
 
         assert visit.messages == []
-        assert {url.partition(",")[0] for url in visit.requests} <= {files[name].as_uri(), "data:"}
+        assert {one.url.partition(",")[0] for one in visit.requests} <= {files[name].as_uri(), "data:"}
 
 
 def test_the_policy_stops_what_should_not_be_there(browser: "Browser", files: dict[str, Path]) -> None:

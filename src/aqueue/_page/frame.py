@@ -1,5 +1,6 @@
 """What all views have around them: the name and state of the run, the tabs, and what a reader must know first."""
 
+import time
 from importlib.resources import files
 from string import Template
 from typing import Final
@@ -77,7 +78,7 @@ def frame_parts(run: Moment, asked: Asked) -> Parts:
 
 
 def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
-    """Return the whole page.
+    """Return the whole page. It names the time zone of this machine, in which all its times are, for browsers in another one.
 
     Parameters:
         name: the name of the journal.
@@ -88,7 +89,16 @@ def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
     template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
     title = f"{VIEWS[asked.view]} {amount(asked.n)}" if asked.view == "item" else VIEWS[asked.view]
     shown = main if main.startswith("<main") else Html(f'<main id="main" class="wrap" tabindex="-1">{main}</main>')
-    return template.substitute(parts | {"main": shown}, name=text(name, 300), view=asked.view, title=title)
+    now = time.localtime()
+    offset = time.strftime("%z", now)
+    return template.substitute(
+        parts | {"main": shown},
+        name=text(name, 300),
+        view=asked.view,
+        title=title,
+        zone=f"UTC{offset[:3]}:{offset[3:]}".removesuffix("+00:00"),
+        offset_s=now.tm_gmtoff,
+    )
 
 
 def _state(run: Moment) -> Html:

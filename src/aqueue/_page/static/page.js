@@ -11,6 +11,13 @@ let source = null;
 let waiting = {}; // parts that were sent and are not painted yet
 let heardAt = new Date();
 
+// ---- times: all are those of the server's time zone, which is named if it isn't the browser's
+
+const offsetS = Number(byId("zone").dataset.offsetS);
+byId("zone").hidden = offsetS === -60 * new Date().getTimezoneOffset();
+
+const timeOf = (moment) => new Date(moment.getTime() + offsetS * 1_000).toLocaleTimeString(undefined, { timeZone: "UTC" });
+
 // ---- updates
 
 // What a person has opened stays open: the server doesn't know of it.
@@ -76,7 +83,7 @@ const lose = async (lost) => {
 };
 
 const tellLost = (words) => {
-  byId("seen").textContent = heardAt.toLocaleTimeString();
+  byId("seen").textContent = timeOf(heardAt);
   byId("lost").textContent = words;
   byId("offline").hidden = false;
 };
@@ -203,7 +210,7 @@ document.addEventListener("click", (event) => {
 });
 
 follows.addEventListener("change", () => {
-  byId("follow").title = follows.checked ? "" : `Paused at ${new Date().toLocaleTimeString()}`;
+  byId("follow").title = follows.checked ? "" : `Paused at ${timeOf(new Date())}`;
   connect();
 });
 follows.checked = true; // a browser remembers it over a reload

@@ -13,6 +13,7 @@ import click
 
 from aqueue._journal import file as journal_file
 from aqueue.cli import _app
+from aqueue.cli._commands.tail import wait_for
 from aqueue.errors import JournalError
 
 __all__ = ["serve"]
@@ -60,8 +61,8 @@ def serve(
 ) -> None:
     """Show a run in the browser: what limits it, its figures, workers and failures, as they change.
 
-    FILE is a journal. The server is a process of its own, which only reads it: a run that is blocked or killed doesn't take the
-    page down, and the page doesn't slow the run. It goes on when the run is resumed.
+    FILE is a journal; if it doesn't exist yet, wait for it. The server is a process of its own, which only reads it: a run that is
+    blocked or killed doesn't take the page down, and the page doesn't slow the run. It goes on when the run is resumed.
 
     Only this machine can reach the page, and only with the printed address, which works once, for one browser. From another
     machine, let ssh forward the port; or serve the page to others with --host, --tls-cert and --tls-key.
@@ -76,15 +77,18 @@ def serve(
         raise click.UsageError("aqueue serve needs more packages: pip install '/path/to/aqueue[web]'") from None
 
     path = journal_file.resolve(file)
-    if file == "-" or journal_file.is_empty(path):
+    if file == "-":
         raise JournalError(
-            f"there is no journal at {journal_file.shown(path)}; start the run first, or name the file that it has written"
+            "aqueue serve reads a journal, not standard input; name the file that a run writes, such as run.db"
         )
+    is_new = journal_file.is_empty(path)
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key need each other")
     tls = None if tls_cert is None or tls_key is None else (Path(tls_cert), Path(tls_key))
     listener = listen(host, port, tls=tls, names=names)
     click.get_current_context().call_on_close(listener.socket.close)  # if the journal can't be read
+    if is_new:  # only now, so that what is wrong with the options is said at once
+        wait_for(str(path))
     server = PageServer(path, listener, linger_s=None if linger is None else linger * 60)
     click.get_current_context().call_on_close(server.close)
     click.echo(f"{journal_file.shown(path)}: {server.new_address()}")
