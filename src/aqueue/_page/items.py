@@ -50,9 +50,13 @@ def state_mark(state: State) -> Html:
 
 def index_note(run: Moment) -> Html:
     """Return how far the index is, if it isn't at the moment that is shown."""
-    assert run.items is not None
-    behind = run.view.seq - run.items.seq
-    if behind <= _NOTABLE_LAG:
+    if run.index_error:
+        return Html(
+            f'<p class="nothing bad">The index of the items can\'t be written: {text(run.index_error, 500)}</p>'
+        )
+    if run.items is None:
+        return Html('<p class="nothing">The items are being read.</p>')
+    if run.view.seq - run.items.seq <= _NOTABLE_LAG:
         return Html("")
     share = run.items.seq / run.view.seq
     return Html(
@@ -111,7 +115,7 @@ def _chip(run: Moment, asked: Asked, state: State, number: int, others: str, *, 
 def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     """Return the items that are found so far."""
     if run.items is None:
-        return Html('<section id="listing" class="card"><p class="nothing">The items are being read.</p></section>')
+        return Html(f'<section id="listing" class="card">{index_note(run)}</section>')
     is_live = run.state.name == "running" or run.at is not None
     found = run.items.listing(asked.q, asked.order, asked.start, run.at, run.view.counts.enqueued, is_live=is_live)
     is_all = wanted.is_empty

@@ -41,7 +41,6 @@ from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
 from aqueue._page.past import PastMoment, marks_of, time_at
 from aqueue.errors import JournalError
-from aqueue.text import visible
 
 __all__ = ["PageServer"]
 
@@ -210,18 +209,20 @@ class _Shown:
 
     async def fill(self) -> None:
         """Fill the index, whenever that is worth it."""
-        loop = self._loop
-        try:
-            while not self.is_ending.is_set():
-                is_wanted = loop.time() - self._wanted_at < _WANTED_S
-                is_idle = self._run.state.name != "running" and self._run.read_share == 1
-                if not (is_wanted or is_idle) or not self._run.view.run_id:
-                    await asyncio.sleep(INTERVAL_S)
-                    continue
-                has_more = await loop.run_in_executor(self._index_thread, self._fill)
-                await asyncio.sleep(0 if has_more else INTERVAL_S / 2)
-        except (JournalError, sqlite3.Error, OSError) as error:
-            _logger.warning("the index of the run can't be filled: %s", visible(str(error), 500))
+        loop, run = self._loop, self._run
+        while not self.is_ending.is_set():
+            is_wanted = loop.time() - self._wanted_at < _WANTED_S
+            is_idle = run.state.name != "running" and run.read_share == 1
+            pause_s = INTERVAL_S
+            if (is_wanted or is_idle) and run.view.run_id:
+                try:
+                    has_more = await loop.run_in_executor(self._index_thread, self._fill)
+                    run.index_error = ""
+                    pause_s = 0.0 if has_more else INTERVAL_S / 2
+                except (JournalError, sqlite3.Error, OSError) as error:  # such as a full disk
+                    run.index_error = str(error)
+                    pause_s = _LOOK_S
+            await asyncio.sleep(pause_s)
 
     def close_index(self) -> None:
         """Close the index; on its thread."""
