@@ -345,7 +345,10 @@ def test_hostile_text_is_text(browser: "Browser", start: Start) -> None:
         assert visit.messages == []
         assert {one.url.partition(",")[0] for one in visit.requests} <= {
             *(server.origin + path for path in (*VIEWS, "/events/now", "/events/failures")),
-            *(server.origin + f"/static/{file}" for file in ("page.css", "page.js", "vendor/idiomorph.esm.js")),
+            *(
+                server.origin + f"/static/{file}"
+                for file in ("page.css", "page.js", "reader.js", "vendor/idiomorph.esm.js")
+            ),
             server.address,
             "data:",
         }

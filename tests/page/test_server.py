@@ -150,7 +150,7 @@ def entered_again(browser: httpx.Client) -> Iterator[httpx.Client]:
 def test_files_are_sent_once(journal: Path) -> None:
     """A browser asks whether its copy is the latest, and is told so without getting it again."""
     with serving(journal) as (_, address), entered(address) as browser:
-        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("reader.js", "text/javascript")):
             answer = browser.get(f"/static/{name}")
             assert answer.headers["content-type"].startswith(kind)
             again = browser.get(f"/static/{name}", headers={"if-none-match": answer.headers["etag"]})

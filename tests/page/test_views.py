@@ -800,9 +800,9 @@ def test_sixty_types() -> None:
 @pytest.mark.parametrize(
     ("count", "kinds", "more"),
     [
-        (2_000, "100 kinds or more", "and 60 more kinds"),  # no more are counted
-        (99, "99 kinds", "and 59 more kinds"),
-        (41, "41 kinds", "and 1 more kind"),
+        (2_000, "100 kinds or more", "and 1,960 failures of less frequent kinds"),  # no more are counted
+        (99, "99 kinds", "and 59 failures of less frequent kinds"),
+        (41, "41 kinds", "and 1 failure of less frequent kinds"),
         (40, "40 kinds", ""),
     ],
 )
@@ -814,7 +814,7 @@ def test_hundred_kinds_of_failures(count: int, kinds: str, more: str) -> None:
     assert view.said("failed") == f"{count:,} items failed for good, in {kinds}"
     assert View(run).figures()["Failed"] == (f"✗ {count:,}", f"{kinds}, for good")
     assert len(view.part("list").find_all("article")) == 40
-    assert view.said("list").endswith(more) and ("more kind" in view.said("list")) == bool(more)
+    assert view.said("list").endswith(more) and ("less frequent" in view.said("list")) == bool(more)
     assert View(run).said("kinds").count("×") == 3
     assert_well_formed(run)
 
@@ -1032,6 +1032,17 @@ def test_axis_reaches_to_a_round_number_not_far_above(most: float) -> None:
     assert most <= top <= 2.5 * most
     assert float(f"{top:.1e}") == pytest.approx(top)
     assert len(_short(top)) <= 6 and len(_short(top / 2)) <= 7
+
+
+def test_what_was_skipped_has_a_line() -> None:
+    """In the chart of what was found, where anything was."""
+    script = working()
+    assert "skipped" not in View(MadeUpRun(script.events)).said("charts")
+    item = script.enqueue()
+    script.add(ev.ItemSkipped, item=item, type=PAGE)
+    charts = View(MadeUpRun(script.events)).part("charts")
+
+    assert len(charts.select("path.line.skipped")) == len(charts.select("i.key.skipped")) == 1
 
 
 def test_axis_of_nothing() -> None:

@@ -19,6 +19,9 @@ _MAX_BRIEF: Final = 3
 _MAX_FRAMES: Final = 3
 _NUM_BARS: Final = 32
 _TRACEBACK_MAX_CHARS: Final = 8_000
+_TRACEBACKS_MAX_BYTES: Final = 600_000
+"""How much of the page all tracebacks together may be, in UTF-8 and escaped."""
+
 _BURST_BARS: Final = 3
 _BURST_SHARE: Final = 0.6
 _RECENT_S: Final = 120.0
@@ -44,10 +47,18 @@ def failures_parts(run: Moment) -> Parts:
     else:
         head = f"{counted(count, 'item')} failed for good, in {run.kinds.how_many}"
     title = f'<h2 id="failed" class="title">{head} <span class="quiet">{retried}</span></h2>'
-    shown = joined(_kind(run, group, history, names) for group, history in groups[:_MAX_KINDS]) if count else ""
-    more = len(groups) - _MAX_KINDS
-    rest = f'<p class="rest">and {counted(more, "more kind")}</p>' if more > 0 else ""
-    return {"failed": Html(title), "list": Html(f'<div id="list" class="stack">{shown}{rest}</div>')}
+    shown, room = [], _TRACEBACKS_MAX_BYTES
+    for group, history in groups[:_MAX_KINDS] if count else []:
+        traceback = lines(group.first.error.traceback, _TRACEBACK_MAX_CHARS)
+        room -= len(traceback.encode())
+        shown.append(_kind(run, group, history, names, traceback if room >= 0 else None))
+    others = sum(group.count for group, _ in groups[:_MAX_KINDS])
+    rest = (
+        f'<p class="rest">and {counted(count - others, "failure")} of less frequent kinds</p>'
+        if len(groups) > _MAX_KINDS
+        else ""
+    )
+    return {"failed": Html(title), "list": Html(f'<div id="list" class="stack">{joined(shown)}{rest}</div>')}
 
 
 def brief_kinds(run: Moment) -> Html:
@@ -86,7 +97,10 @@ def _brief(run: Moment, group: FailureGroup, history: KindHistory, names: dict[s
     )
 
 
-def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
+def _kind(
+    run: Moment, group: FailureGroup, history: KindHistory, names: dict[str, str], traceback: Html | None
+) -> Html:
+    """Return a kind; a `traceback` of None is left out."""
     key = group.first.seq  # no two kinds have the same
     frames = user_frames(group.first.error.traceback)[-_MAX_FRAMES:]
     code = "".join(
@@ -108,12 +122,13 @@ def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[st
         for one, said in reversed(history.latest)
     )
     bars = history.bars(run.elapsed_s, _NUM_BARS)
-    traceback = lines(group.first.error.traceback, _TRACEBACK_MAX_CHARS)
     listed = f'<ol class="frames" tabindex="0" aria-label="Where it failed">{code}</ol>' if frames else ""
     whole = (
         f'<details><summary>Traceback of item {amount(group.first.item)}</summary><button type="button" class="copy" data-copy="tb-{key}" '
         f'hidden>Copy</button><pre tabindex="0" id="tb-{key}">{traceback}</pre></details>'
         if traceback
+        else '<p class="quiet">The traceback is left out to keep this page small.</p>'
+        if traceback is None
         else ""  # a person cancelled it
     )
     return Html(

@@ -12,7 +12,7 @@ from aqueue._page.html import Html, counted, text
 from aqueue._page.moment import Asked, Moment
 from aqueue.figures import amount, duration, local_minute, person
 
-__all__ = ["VIEWS", "Parts", "document", "frame_parts", "href", "icon", "state_of"]
+__all__ = ["VIEWS", "Parts", "document", "frame_parts", "href", "icon", "state_of", "whole_page", "zone"]
 
 Parts = dict[str, Html]
 """Elements of a page by their ids. The difference between two moments is a set of such elements."""
@@ -45,7 +45,7 @@ def icon(name: str) -> Html:
 def href(run: Moment, view: str, **parameters: object) -> Html:
     """Return the address of a view, at the same moment of the past if `run` is one; parameters that are empty or None are left out."""
     given = {"at": run.at} | parameters
-    query = urlencode({name: value for name, value in given.items() if value not in ("", None)})
+    query = urlencode({name: value for name, value in given.items() if value not in ("", None)}, errors="replace")
     return text(f"{'./' if view == 'now' else view}{f'?{query}' if query else ''}", _MAX_ADDRESS_CHARS)
 
 
@@ -78,7 +78,7 @@ def frame_parts(run: Moment, asked: Asked) -> Parts:
 
 
 def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
-    """Return the whole page. It names the time zone of this machine, in which all its times are, for browsers in another one.
+    """Return the whole page as it is served.
 
     Parameters:
         name: the name of the journal.
@@ -86,19 +86,51 @@ def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
         parts: those of the frame are used.
         main: the view itself.
     """
-    template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
     title = f"{VIEWS[asked.view]} {amount(asked.n)}" if asked.view == "item" else VIEWS[asked.view]
+    served = {
+        "head": Html(
+            '<link rel="stylesheet" href="static/page.css">\n<script type="module" src="static/page.js"></script>'
+        ),
+        "live": Html(
+            '<label class="switch" id="follow" hidden><input type="checkbox" role="switch" checked>Live updates</label>'
+        ),
+        "notices": Html(
+            '<p class="note bad" id="offline" hidden><b>This page has lost its server</b> and shows the run as it was at '
+            '<span id="seen"></span>. <span id="lost"></span></p>\n<noscript><p class="note">Without JavaScript this page shows the '
+            f"run as it was when it was loaded. Reload it to see what has changed. Times are in {zone()}.</p></noscript>"
+        ),
+        "end": Html('<p class="hidden" id="spoken" role="status"></p>'),
+    }
+    return whole_page(parts | served, main, name=name, view=asked.view, title=title)
+
+
+def whole_page(parts: Parts, main: Html, *, name: str, view: str, title: str) -> str:
+    """Return a whole page. It names the time zone of this machine, in which all its times are, for browsers in another one.
+
+    Parameters:
+        parts: those of the frame are used; ``banner`` and ``dock``; ``head``, ``live``, ``notices`` and ``end``, by whether a server
+            keeps the page up to date.
+        main: the view itself.
+        name: the name of the file with the run.
+        view: for the page's script, which view it is.
+        title: of the view.
+    """
+    template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
     shown = main if main.startswith("<main") else Html(f'<main id="main" class="wrap" tabindex="-1">{main}</main>')
-    now = time.localtime()
-    offset = time.strftime("%z", now)
     return template.substitute(
         parts | {"main": shown},
         name=text(name, 300),
-        view=asked.view,
+        view=view,
         title=title,
-        zone=f"UTC{offset[:3]}:{offset[3:]}".removesuffix("+00:00"),
-        offset_s=now.tm_gmtoff,
+        zone=zone(),
+        offset_s=time.localtime().tm_gmtoff,
     )
+
+
+def zone() -> str:
+    """Return the time zone of this machine: ``UTC+01:00``."""
+    offset = time.strftime("%z")
+    return f"UTC{offset[:3]}:{offset[3:]}".removesuffix("+00:00")
 
 
 def _state(run: Moment) -> Html:
@@ -155,7 +187,8 @@ def _notes(run: Moment) -> Html:
     elif (state := state_of(run)) in ("gone", "silent"):
         hint = resume_hint(run.history, counts)
         head = "The run's process is gone." if state == "gone" else "The run's process may be gone."
-        said.append(("bad", head, f"{run.state.why}. Nothing in the journal is lost; {hint}."))
+        kept = "Nothing in the journal is lost; " if run.history.is_journal else ""
+        said.append(("bad", head, f"{run.state.why}. {_upper(kept + hint)}."))
     elif state in ("interrupted", "failed"):
         cancelled = num_cancelled(group for group, _ in run.kinds.groups())
         hint = resume_hint(run.history, counts, cancelled)
@@ -166,6 +199,8 @@ def _notes(run: Moment) -> Html:
         ("warn", f"The reporter {failed.reporter} failed.", f"{failed.error.type}: {failed.error.message}")
         for failed in run.view.failed_reporters[:3]
     ]
+    unread = [*map(_upper, run.history.caveats()), run.history.skipped_lines()]  # which begins with the file's name
+    said += [("warn", "Not all could be read.", f"{words}.") for words in unread if words]
     if run.read_share < 1 and not run.error:
         read = f"{run.read_share * 100:.0f} % of {counted(run.view.seq, 'event')} are read: "
         said.append(("", "Reading what happened so far.", read + "charts and failures are complete once all are."))

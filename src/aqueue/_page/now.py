@@ -408,6 +408,7 @@ def _charts(run: Moment) -> Html:
     average = counts.completed / run.elapsed_s if run.elapsed_s else 0.0
     lines: list[Line] = [("found", lambda period: period.enqueued), ("done", lambda period: period.done)]
     lines += [("failed", lambda period: period.failed)] if counts.failed else []
+    lines += [("skipped", lambda period: period.skipped)] if counts.skipped else []
     throughput = chart(
         f"Items completed per second over the run: {per_second(average)} on average.",
         bins,
@@ -432,4 +433,4 @@ def _charts(run: Moment) -> Html:
     )
 
 
-_WORDS: Final = {"found": "found", "done": "completed", "failed": "failed"}
+_WORDS: Final = {"found": "found", "done": "completed", "failed": "failed", "skipped": "skipped"}

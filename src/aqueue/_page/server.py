@@ -56,6 +56,7 @@ _SILENCE_S: Final = 5.0
 _STATIC: Final = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "reader.js": "text/javascript",
     "vendor/idiomorph.esm.js": "text/javascript",
 }
 """The files that the page loads, and their types."""

@@ -1,4 +1,5 @@
 // Keeps a page up to date: the server sends the parts of it that have changed, as HTML in which all text of the run is escaped.
+import { prepare } from "./reader.js";
 import { Idiomorph } from "./vendor/idiomorph.esm.js";
 
 const SPEAK_MS = 10_000; // at most this often something is announced
@@ -14,7 +15,6 @@ let heardAt = new Date();
 // ---- times: all are those of the server's time zone, which is named if it isn't the browser's
 
 const offsetS = Number(byId("zone").dataset.offsetS);
-byId("zone").hidden = offsetS === -60 * new Date().getTimezoneOffset();
 
 const timeOf = (moment) => new Date(moment.getTime() + offsetS * 1_000).toLocaleTimeString(undefined, { timeZone: "UTC" });
 
@@ -185,30 +185,6 @@ const speak = () => {
   }, Math.max(spokenAt + SPEAK_MS - performance.now(), 0));
 };
 
-// ---- what needs this script
-
-const copied = async (button) => {
-  const text = byId(button.dataset.copy).textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // not allowed, or no secure context: the text is selected, so that a key copies it
-    getSelection().selectAllChildren(byId(button.dataset.copy));
-    button.textContent = "Press Ctrl+C";
-    return;
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 2_000);
-};
-
-const prepare = () => {
-  for (const button of document.querySelectorAll("button.copy[hidden]")) button.hidden = false;
-};
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button.copy");
-  if (button) copied(button);
-});
-
 follows.addEventListener("change", () => {
   byId("follow").title = follows.checked ? "" : `Paused at ${timeOf(new Date())}`;
   connect();
@@ -216,14 +192,4 @@ follows.addEventListener("change", () => {
 follows.checked = true; // a browser remembers it over a reload
 byId("follow").hidden = false;
 
-prepare();
 if (!document.hidden) connect();
-
-const root = document.documentElement;
-const isDark = () => (root.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-try { root.style.colorScheme = localStorage.theme ?? ""; } catch { /* a browser may keep nothing */ }
-byId("theme").hidden = false;
-byId("theme").addEventListener("click", () => {
-  root.style.colorScheme = isDark() ? "light" : "dark";
-  try { localStorage.theme = root.style.colorScheme; } catch { /* as above */ }
-});
