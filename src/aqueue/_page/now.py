@@ -153,7 +153,7 @@ def _sentence(run: Moment) -> tuple[str, str, str]:
     if state == "completed":
         found = counts.enqueued
         done = (
-            f"All {amount(found)} items are done" if found > 1 else "The item is done" if found else "There was no item"
+            f"All {amount(found)} items have completed" if found > 1 else "The item has completed" if found else "There was no item"
         )
         return "What limited this run", done, mostly
     failed = f"{counted(counts.failed, 'item')} failed, " if counts.failed else ""
