@@ -559,10 +559,10 @@ def test_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "There was no item"), (1, "The item is done"), (3, "All 3 items are done")]
+    ("count", "words"), [(0, "There was no item"), (1, "The item has completed"), (3, "All 3 items have completed")]
 )
 def test_completed(count: int, words: str) -> None:
-    """Everything is done, whatever there was."""
+    """Everything has completed, whatever there was."""
     view = View(MadeUpRun(completed(count), after_s=100))
 
     assert view.said("state").startswith("Completed at ")
