@@ -2,11 +2,13 @@
 
 from typing import Final
 
+from aqueue._page.commands import OnItems, exactly
 from aqueue._page.failure_kinds import KindHistory
-from aqueue._page.frame import Parts, href
+from aqueue._page.frame import Parts, href, icon
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.moment import Moment
 from aqueue._page.pictures import falling_bars
+from aqueue._page.verbs import verb
 from aqueue.figures import amount, local_minute, time_ago
 from aqueue.result import FailureGroup
 from aqueue.text import first_line, short_names
@@ -133,7 +135,7 @@ def _kind(
     )
     return Html(
         f'<article class="card failure wide" id="kind-{key}"><div>{_heading(group, names)}{listed}<dl class="facts">{shown}</dl>'
-        f"{whole}</div>"
+        f"{whole}{_verbs(run, group)}</div>"
         f'<div><p class="quiet">When, over the run; also of items retried since</p>{falling_bars(bars)}<p class="quiet">{text(_when(run, history, bars))}</p>'
         f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol><p><a href="{_items_of(run, group)}">{counted(group.count, "item")} of this kind</a></p></div></article>'
     )
@@ -142,6 +144,21 @@ def _kind(
 def _items_of(run: Moment, group: FailureGroup) -> Html:
     """Return where the failed items of a kind are listed."""
     return href(run, "items", q=f'state:failed type:"{group.type}" error:"{group.error}"')
+
+
+def _verbs(run: Moment, group: FailureGroup) -> Html:
+    """Return what a person can do to the items of a kind; those that failed with the same error in their hooks are meant, too."""
+    if not run.can_control or run.error:
+        return Html("")
+    same = [one for one, _ in run.kinds.groups() if (one.type, one.error) == (group.type, group.error)]
+    number = amount(sum(one.count for one in same))
+    kind = f"failed items: {group.type}, {group.error}"
+    request = OnItems(types=(group.type,), states=("failed",), error=exactly(group.error))
+    buttons = [
+        verb(name, request, Html(f"{icon(sign)} {words} {number}…"), asks=True, title=f"{words} {number} {kind}")
+        for name, sign, words in (("retry", "again", "Retry"), ("skip", "skip", "Skip"))
+    ]
+    return Html(f'<p class="verbs">{joined(buttons)}</p>')
 
 
 def _short_place(where: str) -> str:

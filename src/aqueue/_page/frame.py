@@ -8,17 +8,34 @@ from urllib.parse import urlencode
 
 from aqueue._folds.outcome import num_cancelled
 from aqueue._history.record import resume_hint
+from aqueue._page.commands import Pause
 from aqueue._page.html import Html, counted, text
 from aqueue._page.moment import Asked, Moment
+from aqueue._page.verbs import verb
 from aqueue.figures import amount, duration, local_minute, person
 
-__all__ = ["VIEWS", "Parts", "document", "frame_parts", "href", "icon", "state_of", "whole_page", "zone"]
+__all__ = [
+    "VIEWS",
+    "Parts",
+    "document",
+    "frame_parts",
+    "href",
+    "icon",
+    "pause_button",
+    "shown_views",
+    "state_of",
+    "whole_page",
+    "zone",
+]
 
 Parts = dict[str, Html]
 """Elements of a page by their ids. The difference between two moments is a set of such elements."""
 
-VIEWS: Final = {"now": "Now", "failures": "Failures", "items": "Items", "item": "Item"}
+VIEWS: Final = {"now": "Now", "failures": "Failures", "items": "Items", "item": "Item", "control": "Control"}
 """The views, by their place in the address, and their titles."""
+
+_CONTROL: Final = frozenset({"control"})
+"""The views of a page from which the run can be steered."""
 
 _MAX_ADDRESS_CHARS: Final = 4_000
 
@@ -64,6 +81,11 @@ def state_of(run: Moment) -> str:
     if name == "running" and run.view.state == "stopping":
         return "stopping"
     return "paused" if name == "running" and run.view.in_force.paused is not None else name
+
+
+def shown_views(can_control: bool) -> list[str]:
+    """Return the names of the views that a page has: `can_control` tells whether the run can be steered from it."""
+    return [name for name in VIEWS if can_control or name not in _CONTROL]
 
 
 def frame_parts(run: Moment, asked: Asked) -> Parts:
@@ -141,8 +163,21 @@ def _state(run: Moment) -> Html:
 
 
 def _access(run: Moment) -> Html:
-    words = "Read-only" if run.latest is None else "The past can't be changed"
-    return Html(f'<span id="access" class="end tag">{icon("lock")}{words}</span>')
+    can_control = (run.latest or run).can_control
+    mark = " data-control" * can_control  # for the page's script
+    if run.latest is not None or not can_control:
+        words = "Read-only" if run.latest is None else "The past can't be changed"
+        return Html(f'<p id="access" class="end"{mark}><span class="tag">{icon("lock")}{words}</span></p>')
+    is_shown = run.state.name == "running" or run.view.in_force.paused is not None
+    return Html(f'<p id="access" class="end"{mark}>{pause_button(run) if is_shown else ""}</p>')
+
+
+def pause_button(run: Moment, of: str = "") -> Html:
+    """Return the button that pauses the run, or unpauses it; nothing if it can't be read. `of` follows the verb."""
+    if state_of(run) == "unread":
+        return Html("")
+    name = "pause" if run.view.in_force.paused is None else "unpause"
+    return verb(name, Pause(), Html(f"{icon('pause' if name == 'pause' else 'run')} {name.capitalize()}{of}"))
 
 
 def _since(run: Moment) -> str:
@@ -172,8 +207,8 @@ def _tabs(run: Moment, asked: Asked) -> Html:
         "item": f" {amount(asked.n)}",
     }
     links = "".join(
-        f'<a href="{href(run, name, n=asked.n if name == "item" else "")}"{" aria-current=page" * (name == asked.view)}>{title}{badges.get(name, "")}</a>'
-        for name, title in VIEWS.items()
+        f'<a href="{href(run, name, n=asked.n if name == "item" else "")}"{" aria-current=page" * (name == asked.view)}>{VIEWS[name]}{badges.get(name, "")}</a>'
+        for name in shown_views((run.latest or run).can_control)
         if name != "item" or asked.view == "item"
     )
     return Html(f'<nav id="tabs" class="tabs" aria-label="Views">{links}</nav>')

@@ -69,6 +69,7 @@ class Moment:
         at: the number of the event that is the moment, if that is a past one; None for now.
         marks: what happened to the run, in order, as far as the index has it.
         latest: the run as it stands, if the moment is a past one.
+        can_control: whether whoever looks at it may steer the run.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Moment:
     at: int | None = None
     marks: Sequence[Mark] = ()
     latest: "Moment | None" = None
+    can_control: bool = False
 
     @property
     def num_processes(self) -> int:

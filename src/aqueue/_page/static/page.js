@@ -28,11 +28,13 @@ const callbacks = {
 const paint = () => {
   const parts = waiting;
   waiting = {};
+  // What a person types or was told stays; a button that has another meaning now must say so, though it has the focus.
+  const ignoreActiveValue = !document.activeElement?.matches("button.verb");
   for (const [id, html] of Object.entries(parts)) {
     const shown = byId(id);
     if (shown === null) continue;
     if (shown.hidden) shown.outerHTML = html; // it was empty
-    else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue: true, callbacks });
+    else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue, callbacks });
   }
   prepare();
   speak();
@@ -161,7 +163,7 @@ document.addEventListener("submit", (event) => {
 
 const KEYS = { "[": "previous", "]": "next", ",": "earlier", ".": "later", l: "live", L: "live" };
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range]), textarea, select")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range]), textarea, select, dialog *")) return;
   if (event.key === "/" && byId("q")) { event.preventDefault(); byId("q").focus(); }
   const link = byId(KEYS[event.key] ?? "");
   if (link?.href) link.click();
@@ -193,3 +195,4 @@ follows.checked = true; // a browser remembers it over a reload
 byId("follow").hidden = false;
 
 if (!document.hidden) connect();
+if (byId("access")?.dataset.control !== undefined) import("./control.js");

@@ -23,6 +23,7 @@ __all__ = ["serve"]
     "Show a run in the browser, live or ended.",
     "aqueue serve run.db",
     "aqueue serve run.db --open",
+    "aqueue serve run.db --control",
     "ssh -t -L 8700:127.0.0.1:8700 host aqueue serve run.db --port 8700",
 )
 @click.option(
@@ -49,6 +50,7 @@ __all__ = ["serve"]
     "--allow-host", "names", multiple=True, metavar="NAME", help="Let browsers reach the page under this name, too."
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--control", is_flag=True, help="Let the run be steered from the page.  [default: it is read-only]")
 def serve(
     file: str,
     port: int | None,
@@ -58,6 +60,7 @@ def serve(
     tls_key: str | None,
     names: tuple[str, ...],
     opens: bool,
+    control: bool,
 ) -> None:
     """Show a run in the browser: what limits it, its figures, workers and failures, as they change.
 
@@ -66,6 +69,9 @@ def serve(
 
     Only this machine can reach the page, and only with the printed address, which works once, for one browser. From another
     machine, let ssh forward the port; or serve the page to others with --host, --tls-cert and --tls-key.
+
+    With --control, the page has buttons to pause and stop the run, to change its workers and limits, and to retry and skip items.
+    They call this command, which works as in a terminal; the run records who did it.
     """
     # Imported here: other commands shouldn't wait for what the page needs, which not everybody has installed.
     try:
@@ -89,7 +95,7 @@ def serve(
     click.get_current_context().call_on_close(listener.socket.close)  # if the journal can't be read
     if is_new:  # only now, so that what is wrong with the options is said at once
         wait_for(str(path))
-    server = PageServer(path, listener, linger_s=None if linger is None else linger * 60)
+    server = PageServer(path, listener, linger_s=None if linger is None else linger * 60, can_control=control)
     click.get_current_context().call_on_close(server.close)
     click.echo(f"{journal_file.shown(path)}: {server.new_address()}")
     click.echo("The address works once, for one browser.", err=True)
