@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Final
 
+from aqueue._history.event_words import details, name_of
 from aqueue._history.record import words_of_command
 from aqueue._page.commands import MAX_NUMBER, OnItems, Pause, Preview, SetLimit, Stop
-from aqueue._page.frame import Parts, icon, pause_button, state_of
+from aqueue._page.frame import Parts, href, pause_button, state_of
 from aqueue._page.html import Html, counted, joined, text
 from aqueue._page.moment import Moment
 from aqueue._page.now import groups_table, what_would_help
+from aqueue._page.pictures import icon
 from aqueue._page.verbs import fields, verb
 from aqueue._verbs import MAX_WORKERS, this_person
-from aqueue.figures import amount, limit_words, person, when_due
+from aqueue.figures import amount, limit_words, local_second, person, when_due
 from aqueue.text import short_names
 
 __all__ = ["control_layout", "control_parts", "items_dialog", "limit_dialog", "stop_dialog"]
@@ -41,6 +43,7 @@ def control_layout(parts: Parts) -> Html:
             parts["in-force"],
             Html("</div>"),
             parts["limits"],
+            parts["people"],
         ]
     )
 
@@ -54,6 +57,7 @@ def control_parts(run: Moment) -> Parts:
         "crew-advice": Html(f'<p id="crew-advice" class="quiet">{text(what_would_help(run), 300)}</p>'),
         "in-force": _in_force(run),
         "limits": groups_table(run, "limits", "Limits", _MAX_GROUPS, None if _reason(run) else _group_verbs),
+        "people": _people(run),
     }
 
 
@@ -157,6 +161,31 @@ def _in_force(run: Moment) -> Html:
     listed = f'<ul class="effects">{shown}</ul>{rest}' if lines else nothing
     return Html(
         f'<section id="in-force" class="card pad" aria-labelledby="in-force-title"><h2 id="in-force-title">In force</h2>{listed}</section>'
+    )
+
+
+def _people(run: Moment) -> Html:
+    """Return what people did to the run; each row leads to the moment after it."""
+    if not run.commands:
+        return Html('<section id="people" hidden></section>')
+    rows = []
+    for event in run.commands:
+        by = str(getattr(event, "by", ""))
+        what = (
+            " ".join([name_of(event)[1], *(part.strip() for _, part in details(event))])
+            .removesuffix(f"by {by}")
+            .rstrip(" ,")
+        )
+        rows.append(
+            f'<tr><th scope="row">{local_second(event.at, run.now)}</th><td data-name="Who">{text(person(by), 100)}</td>'
+            f'<td data-name="What">{text(what, 300)}</td><td data-name="From">{text(by.partition(" via ")[2], 40)}</td>'
+            f'<td class="n" data-name="Event"><a href="{href(run, "now", at=event.seq)}">{amount(event.seq)}</a></td></tr>'
+        )
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("When", "Who", "What", "From"))
+    return Html(
+        f'<section id="people" class="card" aria-labelledby="people-title"><header><h2 id="people-title">What people did to this run</h2>'
+        f'<span class="quiet">the last first; each is an event in the journal</span></header><table class="records"><thead><tr>{head}'
+        f'<th scope="col" class="n">Event</th></tr></thead><tbody>{"".join(rows)}</tbody></table></section>'
     )
 
 

@@ -4,11 +4,11 @@ from typing import Final
 
 from aqueue._page.commands import OnItems, exactly
 from aqueue._page.failure_kinds import KindHistory
-from aqueue._page.frame import Parts, href, icon
+from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.moment import Moment
 from aqueue._page.pictures import falling_bars
-from aqueue._page.verbs import verb
+from aqueue._page.verbs import on_items
 from aqueue.figures import amount, local_minute, time_ago
 from aqueue.result import FailureGroup
 from aqueue.text import first_line, short_names
@@ -152,13 +152,8 @@ def _verbs(run: Moment, group: FailureGroup) -> Html:
         return Html("")
     same = [one for one, _ in run.kinds.groups() if (one.type, one.error) == (group.type, group.error)]
     number = amount(sum(one.count for one in same))
-    kind = f"failed items: {group.type}, {group.error}"
     request = OnItems(types=(group.type,), states=("failed",), error=exactly(group.error))
-    buttons = [
-        verb(name, request, Html(f"{icon(sign)} {words} {number}…"), asks=True, title=f"{words} {number} {kind}")
-        for name, sign, words in (("retry", "again", "Retry"), ("skip", "skip", "Skip"))
-    ]
-    return Html(f'<p class="verbs">{joined(buttons)}</p>')
+    return on_items(request, ("retry", "skip"), number, f"{number} failed items: {group.type}, {group.error}")
 
 
 def _short_place(where: str) -> str:

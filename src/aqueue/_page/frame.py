@@ -11,6 +11,7 @@ from aqueue._history.record import resume_hint
 from aqueue._page.commands import Pause
 from aqueue._page.html import Html, counted, text
 from aqueue._page.moment import Asked, Moment
+from aqueue._page.pictures import icon
 from aqueue._page.verbs import verb
 from aqueue.figures import amount, duration, local_minute, person
 
@@ -20,7 +21,6 @@ __all__ = [
     "document",
     "frame_parts",
     "href",
-    "icon",
     "pause_button",
     "shown_views",
     "state_of",
@@ -52,11 +52,6 @@ _STATES: Final = {
     "new": ("cut", "pause", "Not begun"),
 }
 """By state: its color, its icon, its word."""
-
-
-def icon(name: str) -> Html:
-    """Return an icon of the page's sheet of icons. What it means must be said in words, too."""
-    return Html(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
 def href(run: Moment, view: str, **parameters: object) -> Html:

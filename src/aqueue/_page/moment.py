@@ -10,6 +10,7 @@ from aqueue._history.record import RunState, process_ended_at
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.item_query import ItemReader, Order
 from aqueue._page.over_time import Fold
+from aqueue.events import Event
 from aqueue.view import RunView
 
 __all__ = ["Asked", "Mark", "Moment"]
@@ -68,6 +69,7 @@ class Moment:
         index_error: why the index can't be made or filled; empty if it can.
         at: the number of the event that is the moment, if that is a past one; None for now.
         marks: what happened to the run, in order, as far as the index has it.
+        commands: what people did to the run, the last of it first, as far as the index has it.
         latest: the run as it stands, if the moment is a past one.
         can_control: whether whoever looks at it may steer the run.
     """
@@ -85,6 +87,7 @@ class Moment:
     index_error: str = ""
     at: int | None = None
     marks: Sequence[Mark] = ()
+    commands: Sequence[Event] = ()
     latest: "Moment | None" = None
     can_control: bool = False
 

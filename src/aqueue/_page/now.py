@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from aqueue._page.failures import brief_kinds
-from aqueue._page.frame import Parts, href, icon, state_of
+from aqueue._page.frame import Parts, href, state_of
 from aqueue._page.html import Html, counted, joined, percent, text
 from aqueue._page.moment import Moment
-from aqueue._page.pictures import Line, bar, chart, pips
+from aqueue._page.pictures import Line, bar, chart, icon, pips
 from aqueue.events import Counts
 from aqueue.figures import amount, duration, limit_words, local_minute, per_second, person, when_due
 from aqueue.text import short_names

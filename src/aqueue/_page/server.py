@@ -52,7 +52,7 @@ from aqueue._page.items import items_layout, items_parts
 from aqueue._page.listening import Listener, listen
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
-from aqueue._page.past import PastMoment, marks_of, time_at
+from aqueue._page.past import PastMoment, commands_of, marks_of, time_at
 from aqueue.errors import JournalError
 
 __all__ = ["PageServer"]
@@ -186,7 +186,7 @@ class _Shown:
             run.items.refresh()
             if run.read_share == 1 and now - self._marked_at >= _MARKS_S:
                 self._marked_at = now
-                run.marks = marks_of(run, run.items)
+                run.marks, run.commands = marks_of(run, run.items), commands_of(run.items)
 
     def _seq_at(self, elapsed_s: float) -> int | None:
         run = self._run

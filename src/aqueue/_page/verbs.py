@@ -2,13 +2,16 @@
 
 import html
 import json
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
-from aqueue._page.commands import Request
-from aqueue._page.html import Html, text
+from aqueue._page.commands import OnItems, Request
+from aqueue._page.html import Html, joined, text
+from aqueue._page.pictures import icon
 
-__all__ = ["fields", "verb"]
+__all__ = ["fields", "on_items", "verb"]
 
 
 def verb(
@@ -29,6 +32,27 @@ def verb(
         f'<button type="button" class="verb{css_class and " "}{css_class}"{" data-asks" * asks} {fields(name, request)}{label}>'
         f"{text(words, 200)}</button>"
     )
+
+
+_ON_ITEMS: Final = {"retry": "again", "skip": "skip", "cancel": "cross"}
+"""The verbs for items, each with its icon."""
+
+
+def on_items(request: OnItems, names: Iterable[str], which: str, title: str) -> Html:
+    """Return the buttons for what a person can do to some items, each of which opens a dialog.
+
+    Parameters:
+        request: which items.
+        names: the verbs.
+        which: how many they are, or which, in a word; safe to show.
+        title: the same to who doesn't see what is around the buttons.
+    """
+    buttons = [
+        verb(name, request, Html(f"{icon(_ON_ITEMS[name])} {name.capitalize()}{which and ' '}{which}…"), asks=True,
+             title=f"{name.capitalize()} {title}")
+        for name in names
+    ]  # fmt: skip
+    return Html(f'<p class="verbs">{joined(buttons)}</p>')
 
 
 def fields(name: str, request: Request) -> Html:
