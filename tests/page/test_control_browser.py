@@ -100,7 +100,8 @@ def test_failures_of_a_kind_are_retried_and_skipped(browser: "Browser", start: S
         press(visit, f"Retry {number} items")
         assert answer(visit) == f"Retried {number} items"
         assert dialog.is_hidden()
-        visit.until("document.querySelectorAll('article').length === 2")
+        until(lambda: num_failed(run, "NotFound") == 2 * number, "failures of all that was retried")
+        visit.updates(2)
         visit.until_says(f"{number} × Page: NotFound")
 
         visit.page.locator("article", has_text="NotFound").locator("[data-verb=skip]").click()
@@ -111,6 +112,12 @@ def test_failures_of_a_kind_are_retried_and_skipped(browser: "Browser", start: S
         visit.open("/")
         visit.until(f"figure('Skipped') === {number}")
         assert visit.messages == []
+
+
+def num_failed(run: Run, error: str) -> int:
+    """Return how many times an item of the run has failed with an error."""
+    lines = call("export", run.journal).splitlines()
+    return sum('"item.failed"' in line and f'job:{error}"' in line for line in lines)
 
 
 def broken(visit: Visit) -> int:
