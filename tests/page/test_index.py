@@ -123,10 +123,10 @@ def check(path: Path, events: Sequence[Event]) -> None:
     changes: list[tuple[int, int, int]] = []
     for event in events:
         table.apply([event])
-        if not isinstance(event, ev.ItemDescribed) and (item := getattr(event, "item", None)) is not None:
-            row = table.row_of(item)
+        if not isinstance(event, ev.ItemDescribed) and (named := getattr(event, "item", 0)):
+            row = table.row_of(named)
             if row is not None:
-                changes.append((item, event.seq, NUMBER_OF[table.state_of(row)]))
+                changes.append((named, event.seq, NUMBER_OF[table.state_of(row)]))
     found = all_rows(path)
     assert found["changes"] == changes
     assert [row[0] for row in found["items"]] == [table.item_of(row) for row in range(len(table))]
@@ -134,7 +134,8 @@ def check(path: Path, events: Sequence[Event]) -> None:
     for event in events:
         by_item.setdefault(getattr(event, "item", 0), []).append(event)
     for number, row in enumerate(found["items"]):
-        item, parent, type, key, group, enqueued_at, state, changed_at, attempts, started_at, took_s = row[:11]
+        item: int = row[0]
+        parent, type, key, group, enqueued_at, state, changed_at, attempts, started_at, took_s = row[1:11]
         description, described_seq, error_type, error = row[11:]
         assert (parent, type) == (table.parent_of(number), without_surrogates(table.type_of(number)))
         assert (STATES[state], attempts) == (table.state_of(number), table.attempts[number])

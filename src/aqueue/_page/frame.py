@@ -44,7 +44,7 @@ def icon(name: str) -> Html:
 def href(run: Moment, view: str, **parameters: object) -> Html:
     """Return the address of a view, at the same moment of the past if `run` is one; parameters that are empty or None are left out."""
     given = {"at": run.at} | parameters
-    query = urlencode({name: value for name, value in given.items() if value not in ("", None)})
+    query = urlencode({name: value for name, value in given.items() if value not in ("", None)}, errors="replace")
     return text(f"{'./' if view == 'now' else view}{f'?{query}' if query else ''}", _MAX_ADDRESS_CHARS)
 
 
