@@ -124,9 +124,9 @@ def check(path: Path, events: Sequence[Event]) -> None:
     for event in events:
         table.apply([event])
         if not isinstance(event, ev.ItemDescribed) and (named := getattr(event, "item", 0)):
-            row = table.row_of(named)
-            if row is not None:
-                changes.append((named, event.seq, NUMBER_OF[table.state_of(row)]))
+            place = table.row_of(named)
+            if place is not None:
+                changes.append((named, event.seq, NUMBER_OF[table.state_of(place)]))
     found = all_rows(path)
     assert found["changes"] == changes
     assert [row[0] for row in found["items"]] == [table.item_of(row) for row in range(len(table))]

@@ -24,6 +24,7 @@ from aqueue.errors import InvalidArgument
 from aqueue.events import ErrorInfo, Event
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.testing._scripted_runs import Script
+from aqueue.text import visible
 from aqueue.view import RunView
 from tests.cli.scripted import write_journal
 from tests.journal.recorded import events_of
@@ -137,7 +138,7 @@ def test_filter_that_is_not_understood(typed: str, problem: str | None) -> None:
 def test_any_text_is_a_filter(typed: str) -> None:
     """It never raises, its problems are safe to show, and it finds something or nothing: no part of it is SQL."""
     wanted = Filter.of(typed)
-    assert all(problem.isprintable() for problem in wanted.problems)
+    assert all(visible(problem) == problem for problem in wanted.problems)
     with reading(SCRIPTED[1]) as items:
         before = items._connection.execute("SELECT count(*), total(state) FROM items").fetchone()
         if typed == typed.encode(errors="replace").decode():  # an address has no half characters
@@ -235,7 +236,8 @@ def test_items_are_those_that_the_command_selects(
     """In each order, in slices of any size, and page by page: each item once."""
     typed = " ".join(f'{name}:"{value}"' for name, value in chosen.items())
     several = ("type", "state", "group")
-    selector = Selector(**{FILTERS[name]: [value] if name in several else value for name, value in chosen.items()})
+    fields: dict[str, Any] = {FILTERS[name]: [value] if name in several else value for name, value in chosen.items()}
+    selector = Selector(**fields)
     with reading(events) as items:
         with closing(items._history.again()) as history:
             record = Record(history)

@@ -481,14 +481,17 @@ class ItemReader:
         """Return, by number, the last events of items that are listed as they were in the past."""
         return self._history.events_at({row.last_seq for row in rows if row.last_seq})
 
-    def notable(self, names: Sequence[str] | None, until: int) -> list[Event]:
-        """Return the events with these names up to a number; with None, those of the run as a whole."""
+    def notable(self, names: Sequence[str] | None, until: int, *, after: Sequence[str] = ()) -> list[Event]:
+        """Return the events with these names up to a number; with None, those of the run as a whole.
+
+        With `after`, also those that come right before one with one of these names.
+        """
         condition = "name NOT LIKE 'item.%'" if names is None else f"name IN ({', '.join('?' * len(names))})"
         rows = self._connection.execute(
-            f"SELECT seq FROM notable WHERE seq <= ? AND {condition}",  # noqa: S608
+            f"SELECT seq, name FROM notable WHERE seq <= ? AND {condition}",  # noqa: S608
             (until, *(names or ())),
-        )
-        found = self._history.events_at([seq for (seq,) in rows])
+        ).fetchall()
+        found = self._history.events_at({seq for seq, _ in rows} | {seq - 1 for seq, name in rows if name in after})
         return [found[seq] for seq in sorted(found)]
 
     def view_at(self, seq: int) -> RunView:
