@@ -1,21 +1,25 @@
 """The page's views: what a person reads in each state of a run, safe whatever the run's texts say, and well-formed.
 
-They are `_page.now`, `_page.failures` and `_page.control`, each rendered from a `_page.moment`, with what `_page.frame` has around them, the
-buttons of `_page.verbs` and the charts of `_page.pictures`.
+They are `_page.now`, `_page.failures`, `_page.items`, `_page.item` and `_page.control`, each rendered from a `_page.moment`, with what
+`_page.frame` and `_page.dock` have around them, the buttons of `_page.verbs` and the charts of `_page.pictures`.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from html.parser import HTMLParser
 from importlib.resources import files
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 from unittest.mock import patch
+from urllib.parse import parse_qs
 
+import msgspec
 import pytest
 from bs4 import BeautifulSoup
 from bs4.element import Tag
@@ -26,17 +30,20 @@ from aqueue import events as ev
 from aqueue._history import record
 from aqueue._history.process import Liveness
 from aqueue._page.commands import OnItems, Preview, exactly
-from aqueue._page.control import control_layout, control_parts, items_dialog, limit_dialog, stop_dialog
+from aqueue._page.control import items_dialog, limit_dialog, stop_dialog
 from aqueue._page.dock import dock_parts
 from aqueue._page.failure_kinds import FailureKinds
-from aqueue._page.failures import failures_layout, failures_parts
-from aqueue._page.frame import Parts, document, frame_parts, shown_views, state_of
+from aqueue._page.frame import VIEWS, document, frame_parts, shown_views, state_of
 from aqueue._page.html import Html
+from aqueue._page.index import Index
+from aqueue._page.item_query import ItemReader
 from aqueue._page.moment import Asked, Moment
-from aqueue._page.now import _about, now_layout, now_parts
+from aqueue._page.now import _about
 from aqueue._page.over_time import Fold
+from aqueue._page.past import PastMoment, marks_of
 from aqueue._page.pictures import _round_up, _short, bar, chart, falling_bars, pips
 from aqueue._page.series import Period
+from aqueue._page.server import _VIEWS
 from aqueue.events import ErrorInfo, Event, RunStarted
 from aqueue.figures import duration
 from aqueue.testing._scripted_runs import (
@@ -56,21 +63,50 @@ from aqueue.testing._scripted_runs import (
 )
 from aqueue.view import RunView
 from tests.report.runs import HOSTILE, TRACEBACK, EventsHistory, of_everything
-from tests.strategies import event_streams, hostile_text
+from tests.strategies import encodable_text, event_streams, hostile_text
 
 PAGE = "module:Page"
-RENDER: Final[dict[str, tuple[Callable[[Moment], Parts], Callable[[Parts], Html]]]] = {
-    "now": (now_parts, now_layout),
-    "failures": (failures_parts, failures_layout),
-    "control": (control_parts, control_layout),
-}
-"""What the server calls for each view."""
 
 
 class InMemory(EventsHistory):
     """A journal of which the events are in memory."""
 
     is_journal = True
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        """Make it of events in their order."""
+        super().__init__([])
+        self._events = {event.seq: event for event in events}
+        self.last_read = 0
+
+    def start_after(self, seq: int) -> None:
+        """Begin after the event of this number."""
+        self.last_read = seq
+
+    def start_near_end(self, num_events: int) -> bool:
+        """Begin so many events before the end."""
+        self.last_read = max(len(self._events) - num_events, 0)
+        return self.last_read > 0
+
+    def read(self) -> list[Event] | None:
+        """Return the events that are left."""
+        found = [event for seq, event in self._events.items() if seq > self.last_read]
+        self.last_read = max(len(self._events), self.last_read)
+        return found or None
+
+
+@contextmanager
+def with_items(run: "MadeUpRun") -> Iterator["MadeUpRun"]:
+    """Give a run an index of its items, as far as it is shown, and what has happened to it."""
+    history: Any = InMemory(run.events)
+    with TemporaryDirectory() as folder, closing(Index(Path(folder, "index.db"), history)) as index:
+        index.fill()
+        run.items = ItemReader(index.connect(), history)
+        if run.read_share == 1:
+            run.marks = marks_of(run, run.items)
+        yield run
+        run.items.close()
+        run.items = None
 
 
 class MadeUpRun(Moment):
@@ -98,6 +134,7 @@ class MadeUpRun(Moment):
         """
         self.can_control = can_control
         self.name = name
+        self.events = events
         self.history = InMemory([])
         self.history.path = Path("/srv") / name.replace("\0", "")
         self.view, self.over_time, self.kinds = RunView(), Fold(), FailureKinds()
@@ -131,7 +168,8 @@ class Shape(HTMLParser):
         assert len(dict(attrs)) == len(attrs), "no attribute is given twice"
         if not self._open:
             self.tops.append(tag)
-        self._open.append(tag)
+        if tag != "input":  # which has no end
+            self._open.append(tag)
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
 
     def handle_endtag(self, tag: str) -> None:
@@ -156,12 +194,12 @@ class Shape(HTMLParser):
 class View:
     """A view of a run, as a browser reads it."""
 
-    def __init__(self, run: Moment, name: str = "now") -> None:
+    def __init__(self, run: Moment, name: str = "now", **asks: Any) -> None:
         self.run = run
         self.name = name
-        render, layout = RENDER[name]
-        asked = Asked(name)
-        self.parts = frame_parts(run, asked) | dock_parts(run, asked) | render(run)
+        render, layout = _VIEWS[name]
+        asked = Asked(name, **asks)
+        self.parts = frame_parts(run, asked) | dock_parts(run, asked) | render(run, asked)
         self.document = document(run.name, asked, self.parts, layout(self.parts))
 
     def part(self, name: str) -> Tag:
@@ -192,9 +230,14 @@ class View:
     @property
     def shape(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
         """The elements of the page, each with its attributes; of those that hold text of the run, without it."""
-        holds_text = {"title", "aria-label", "data-body"}
         return [
-            (tag, tuple((name, "" if name in holds_text else value) for name, value in attributes.items()))
+            (
+                tag,
+                tuple(
+                    (name, "" if name in FREE or name in ("value", "data-body") else value.partition("?")[0])
+                    for name, value in attributes.items()
+                ),
+            )
             for part in self.parts.values()
             for tag, attributes in Shape(part).elements
         ]
@@ -215,10 +258,10 @@ SHEET = (files("aqueue._page") / "static" / "page.html").read_text("utf-8")
 SHEET_IDS = re.findall(r'id="(.+?)"', SHEET)
 
 
-def assert_well_formed(run: Moment) -> None:
+def assert_well_formed(run: Moment, names: Sequence[str] = (), **asks: Any) -> None:
     """Check what holds for the page of any run."""
-    for name in shown_views(run.can_control):
-        view = View(run, name)
+    for name in names or shown_views(run.can_control):
+        view = View(run, name, **asks)
         elements: list[tuple[str, dict[str, str]]] = []
         for part, html in view.parts.items():
             shape = Shape(html)
@@ -242,16 +285,29 @@ def assert_harmless(tag: str, attributes: dict[str, str]) -> None:
         "p", "span", "svg", "use", "nav", "a", "b", "div", "section", "h2", "h3", "ul", "li", "i", "rect", "dl", "dt",
         "dd", "small", "header", "table", "thead", "tbody", "tr", "th", "td", "ol", "em", "time", "figure",
         "figcaption", "line", "text", "path", "article", "code", "details", "summary", "button", "pre",
-        "form", "label", "input", "footer",
+        "form", "input", "noscript", "title", "footer", "label",
     }  # fmt: skip
     for name, value in attributes.items():
-        assert name not in {"style", "src", "srcset", "action", "ping", "formaction"} and not name.startswith("on")
-        if name == "href":
-            assert value in {"./", "failures", "control"} if tag == "a" else value.startswith("#i-")
+        assert name not in {"style", "src", "srcset", "ping", "formaction"} and not name.startswith("on")
+        if name == "action":
+            assert value in PLACES and tag == "form"
+        elif name == "href" and tag == "a":
+            place, _, query = value.partition("?")
+            assert place in PLACES
+            assert set(parse_qs(query)) <= {"at", "q", "order", "start", "n"}
+        elif name == "href":
+            assert value.startswith("#i-")
         elif name == "data-body":
             assert isinstance(json.loads(value), dict) and value.isascii()
-        elif name not in {"title", "aria-label", "d"}:
+        elif (tag, name) not in {("input", "value"), ("input", "placeholder")} and name not in FREE:
             assert re.fullmatch(r"[\w%.,# -]*", value), (name, value)
+
+
+PLACES: Final = {"./", *VIEWS} - {"now"}
+"""Where links and forms lead: to views of this run."""
+
+FREE: Final = {"title", "aria-label", "aria-valuetext", "d"}
+"""The attributes that may have any text: no browser does anything with it."""
 
 
 def assert_pictures_fit(elements: Sequence[tuple[str, dict[str, str]]]) -> None:
@@ -259,11 +315,12 @@ def assert_pictures_fit(elements: Sequence[tuple[str, dict[str, str]]]) -> None:
     for tag, attributes in elements:
         x, width, y, height = (numbers_in(attributes.get(name, "0"))[0] for name in ("x", "width", "y", "height"))
         if tag == "rect":
-            assert min(x, width) >= 0 and x + width <= 100.03
+            is_mark = not attributes["width"].endswith("%")  # a few pixels, which may be beyond the edge
+            assert min(x, width) >= 0 and x + width * (not is_mark) <= 100.03
             assert min(y, height) >= 0 and y + height <= 100.11
         elif tag == "path":
             assert all(0 <= number <= 1_000 for number in numbers_in(attributes["d"])), attributes["d"]
-        elif attributes.get("class") == "gap":
+        elif attributes.get("class") == "gap" and tag != "small":
             assert 0 <= numbers_in(attributes.get("x1", "") or attributes["x"])[0] <= 100
 
 
@@ -353,6 +410,116 @@ def test_page_while_the_past_is_read(events: list[Event], share: float) -> None:
     assert "Reading" not in View(run).said("notes")  # it may not go on
 
 
+# ---- items and the past --------------------------------------------------------------------------------------------
+
+asks = st.fixed_dictionaries(
+    {
+        "q": encodable_text
+        | st.sampled_from(["", "state:failed", "type:Page x", 'key:"*" state:waiting nothing:x', "parent:1"]),
+        "order": st.sampled_from(["newest", "oldest", "slowest"]),
+        "start": st.none() | st.integers(1, 20),
+        "n": st.integers(0, 20),
+    }
+)
+"""What a browser may ask for."""
+
+
+@settings(max_examples=40)
+@given(event_streams(hostile_text), looks, asks, st.floats(0, 1))
+def test_items_of_any_run_are_well_formed(
+    events: list[Event], look: tuple[float, float, Liveness], asked: dict[str, Any], past: float
+) -> None:
+    """As each view is of a run with an index, now and as it was: no text is anything but text, and no count is negative."""
+    share, after_s, liveness = look
+    run = MadeUpRun(events[: max(math.ceil(len(events) * share), 1)], after_s=after_s, liveness=liveness)
+    with with_items(run):
+        then = PastMoment(run, run.items, max(math.ceil(run.view.seq * past), 1))  # type: ignore[arg-type]
+        for moment in (run, then):
+            assert_well_formed(moment, **asked)
+            for name in VIEWS:
+                text = View(moment, name, **asked).text
+                assert not re.search(r"(?<![\w.])-\d+(\.\d+)? (s|min)\b", text), text
+
+
+def test_hostile_text_of_items_is_only_text() -> None:
+    """No element or attribute is there that isn't there with harmless texts: in lists, in one item, in what was typed."""
+    seen = 0
+    for hostile, harmless in zip(hostile_runs(HOSTILE), hostile_runs(HARMLESS), strict=True):
+        with with_items(hostile), with_items(harmless):
+            for name, n, at in product(("items", "item"), (1, 2), (None, 9)):
+                moments: list[Moment] = [hostile, harmless]
+                if at is not None:
+                    moments = [
+                        PastMoment(run, run.items, min(at, run.view.seq)) for run in moments if run.items is not None
+                    ]
+                view, other = (View(run, name, n=n) for run in moments)
+                assert view.shape == other.shape
+                assert not set("\u202e\u2028\x1b\x00\ud800") & set(view.document)
+                assert "<img" not in view.document and "${source}<" not in view.document
+                seen += view.text.count("</script><img src=x onerror=alert(1)>")
+        typed = HOSTILE.replace("\ud800", "")
+        assert_well_formed(hostile, ["items"], q=typed)
+        assert View(hostile, "items", q=typed).part("filter").find("input")["value"].startswith("</script><img")  # type: ignore[index,union-attr]
+    assert seen > 300
+
+
+def test_results_and_payloads_are_only_text() -> None:
+    """Whatever JSON they are, deep, large or not JSON at all."""
+    hostile = HOSTILE.replace("\ud800", "")
+    for raw in (json.dumps({hostile: [hostile, {"a": None}]}), "[" * 5_000, "[" * 300 + "]" * 300, "no JSON <img>", json.dumps([hostile] * 5_000)):  # fmt: skip
+        script = Script()
+        item = script.enqueue(payload=msgspec.Raw(raw.encode()))
+        script.start(item)
+        script.complete(item, result=msgspec.Raw(raw.encode()))
+        run = MadeUpRun(script.events)
+        with with_items(run):
+            assert_well_formed(run, ["item"], n=1)
+            assert "<img" not in View(run, "item", n=1).document
+
+
+def hrefs(view: View, selector: str, part: str = "dock") -> list[tuple[str, dict[str, list[str]]]]:
+    """Return where the links of a part lead: the view and what it asks for."""
+    found = [str(link["href"]).partition("?") for link in view.part(part).select(selector)]
+    return [(place, parse_qs(query)) for place, _, query in found]
+
+
+def test_links_keep_what_is_asked_for() -> None:
+    """The slider and its marks lead to other moments of the same list or item; the way back to now has no moment."""
+    run = MadeUpRun(resumed(), after_s=3)
+    asked = {"q": 'type:Page "a&b=c"#?', "order": "oldest", "start": 2, "n": 0}
+    kept = {"q": [asked["q"]], "order": ["oldest"], "start": ["2"]}
+    with with_items(run):
+        live = View(run, "items", **asked)
+        assert live.part("banner").has_attr("hidden")
+        assert hrefs(live, "a#earlier") == [("items", kept | {"at": [str(run.view.seq - 1)]})]
+        then = View(PastMoment(run, run.items, 5), "items", **asked)  # type: ignore[arg-type]
+        assert hrefs(then, "#live", "banner") == [("items", kept)]
+        assert hrefs(then, "a#earlier") == [("items", kept | {"at": ["4"]})]
+        assert hrefs(then, "a#later") == [("items", kept | {"at": ["6"]})]
+        assert [query["at"] for _, query in hrefs(then, ".marks a")] == [[str(mark.seq)] for mark in run.marks]
+        form = then.part("dock")
+        assert form["action"] == "items"
+        assert {one["name"]: one["value"] for one in form.select("input[type=hidden]")} == {
+            "q": asked["q"],
+            "order": "oldest",
+        }
+        assert {one["name"]: one["value"] for one in then.part("filter").select("input[type=hidden]")} == {"order": "oldest", "at": "5"}  # fmt: skip
+        assert all(query["at"] == ["5"] for _, query in hrefs(then, "a", "tabs"))
+        assert all(query["at"] == ["5"] for _, query in hrefs(then, "a", "listing"))
+        one = View(PastMoment(run, run.items, 5), "item", n=1)  # type: ignore[arg-type]
+        assert hrefs(one, "#live", "banner") == [("item", {"n": ["1"]})]
+        assert View(run, "now").part("dock")["action"] == "./"
+
+
+def test_ends_of_the_slider_lead_nowhere() -> None:
+    """Before the first event there is none, and after the last one only now."""
+    run = MadeUpRun(resumed())
+    with with_items(run):
+        first, last = (View(PastMoment(run, run.items, at), "now") for at in (1, run.view.seq))  # type: ignore[arg-type]
+        assert not first.part("dock").select("a#earlier[href], a#previous[href]")
+        assert not last.part("dock").select("a#later[href]")
+
+
 # ---- each state of a run -------------------------------------------------------------------------------------------
 
 
@@ -410,7 +577,7 @@ def test_running() -> None:
     assert view.said("workers") == "Workers 1 of 4 busy oldest first 1 Page 32 page 32 1.5 s 3 idle."
     assert view.rows("types") == [["Page", "", "41", "31", "0", "0", "9", "1", "0.9"]]
     assert "31 completed" in str(view.parts["charts"]) and view.said("charts").startswith("Throughput")
-    assert view.said("tabs") == "Now Failures"
+    assert view.said("tabs") == "Now Failures Items 41"
     assert_well_formed(view.run)
 
 
@@ -563,7 +730,7 @@ def test_failed() -> None:
     view = View(MadeUpRun(with_failures(5), after_s=100))
 
     assert view.said("state").startswith("Failed at ")
-    assert view.said("tabs") == "Now Failures ✗ 5"
+    assert view.said("tabs") == "Now Failures ✗ 5 Items 5"
     assert "The run has ended: 5 items failed, nothing is outstanding" in view.said("why")
     assert view.figures()["Failed"] == ("✗ 5", "5 kinds, for good")
     assert "Items have failed. To retry the failed items, run the same program again" in view.said("notes")

@@ -70,7 +70,7 @@ def _dock(run: Moment, asked: Asked) -> Html:
     steps = [
         (before, "previous", "Previous mark", "["),
         (max(seq - 1, 1), "earlier", "Previous event", ","),
-        (seq + 1 if is_past else None, "later", "Next event", "."),
+        (seq + 1 if seq < latest.view.seq else None, "later", "Next event", "."),
         (after, "next", "Next mark", "]"),
     ]
     links = "".join(

@@ -4,12 +4,14 @@ The index is a cache, in the user's folder for those, shared between servers and
 journal again. It is filled by one event after another, so that an update needs only those that came since.
 """
 
+import atexit
 import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 from time import time
 from typing import Any, Final
@@ -99,11 +101,15 @@ class _Change(msgspec.Struct):
         )  # fmt: skip
 
 
-def index_path(run_id: str) -> Path:
-    """Return where the index of the run with this id is, in a folder that only its owner can read.
+def index_path(run_id: str, journal: Path) -> Path:
+    """Return where the index of a run is, in a folder that only its owner can read.
 
     Indexes that nobody has used for 30 days are deleted. If the user's folder for caches can't be written, it is a new folder among
-    the temporary files.
+    the temporary files, which is deleted when this process ends.
+
+    Parameters:
+        run_id: the id of the run.
+        journal: its journal. A copy of that may go on in another way, and both may be shown at the same time.
     """
     from platformdirs import user_cache_path  # only the page needs it
 
@@ -114,11 +120,13 @@ def index_path(run_id: str) -> Path:
             raise PermissionError
     except OSError:
         folder = Path(mkdtemp(prefix="aqueue-"))
+        atexit.register(rmtree, folder, ignore_errors=True)
     for old in folder.glob("*.db"):
         with suppress(OSError):
             if time() - old.stat().st_mtime > _UNUSED_S:
                 _remove(old)
-    return folder / f"{hashlib.sha256(run_id.encode('utf-8', 'replace')).hexdigest()[:32]}.db"
+    name = f"{run_id} {journal.resolve()}".encode("utf-8", "backslashreplace")
+    return folder / f"{hashlib.sha256(name).hexdigest()[:32]}.db"
 
 
 def _remove(path: Path) -> None:
@@ -157,13 +165,17 @@ class Index:
         try:
             self._open()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # of the disk, or since another server has just made it
+            if not self.forget_if_damaged(error):
                 raise
-            _remove(path)
             self._open()
 
     def _open(self) -> None:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would let everybody read it
+        with suppress(
+            FileExistsError
+        ):  # which isn't opened: to close it would drop the locks that SQLite has on it here
+            os.close(
+                os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            )  # SQLite would let everybody read it
         os.utime(self._path)
         self._connection = self.connect()
         try:
@@ -175,6 +187,16 @@ class Index:
         except BaseException:
             self._connection.close()
             raise
+
+    def forget_if_damaged(self, error: sqlite3.Error) -> bool:
+        """Remove the index if `error` is about what is in it, so that the next one is made again; return whether it is.
+
+        Others come from the disk or the system.
+        """
+        is_damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        if is_damaged:
+            _remove(self._path)
+        return is_damaged
 
     def connect(self) -> sqlite3.Connection:
         """Return a connection to the index, for any one thread."""
@@ -197,12 +219,15 @@ class Index:
 
     def _restore(self) -> None:
         """Go on where the index ends; begin again if it isn't of these events."""
-        names = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
-        mark = self._connection.execute("SELECT * FROM mark").fetchone() if "mark" in names else None
+        statements = [statement.strip() for statement in _SCHEMA.split(";")[:-1]]
+        found = self._connection.execute("SELECT sql FROM sqlite_schema ORDER BY rowid").fetchall()
+        if found and found != [(statement,) for statement in statements]:
+            raise sqlite3.DatabaseError("it is something else")
+        mark = self._connection.execute("SELECT * FROM mark").fetchone() if found else None
         if mark is None or mark[0] != self._version() or not self._is_of_journal(mark[1], mark[2]):
             for (name,) in self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-                self._connection.execute(f'DROP TABLE "{name}"')
-            for statement in _SCHEMA.split(";")[:-1]:
+                self._connection.execute(f"DROP TABLE {name}")
+            for statement in statements:
                 self._connection.execute(statement)
             mark = (self._version(), 0, 0.0, 0.0)
             self._connection.execute("INSERT INTO mark VALUES (?, ?, ?, ?)", mark)
@@ -228,6 +253,9 @@ class Index:
         """Return whether the journal has the last event of the index: a copy of it may have gone on in another way."""
         if not seq:
             return True
+        self._history.start_near_end(0)
+        if self._history.last_read < seq:  # of an older copy
+            return False
         found = self._history.events_at([seq]).get(seq)
         return found is None or found.at == at  # it may be of a type that this aqueue doesn't know
 
@@ -240,24 +268,31 @@ class Index:
             JournalError: the journal can't be read.
             sqlite3.Error: the index can't be written.
         """
-        with self._transaction():
-            (seq,) = self._connection.execute("SELECT seq FROM mark").fetchone()
-            if seq != self.seq:  # another server has gone on with it
-                self._restore()
-            events: list[Event] = []
-            while len(events) < _BATCH_EVENTS and (more := self._history.read()) is not None:
-                events += more
-            last = self._history.last_read
-            if last == self.seq:
-                return False
-            self._add(events)
-            self._apply_to_view(events)
-            self._at = events[-1].at if events else self._at
-            self.seq = last
-            if last - self._viewed_at >= _VIEW_EVENTS:
-                self._keep_view()
-            mark = (last, self._at, self._crashed_at)
-            self._connection.execute("UPDATE mark SET (seq, at, crashed_at) = (?, ?, ?)", mark)
+        try:
+            with self._transaction():
+                return self._fill()
+        except sqlite3.Error as error:
+            self.forget_if_damaged(error)
+            raise
+
+    def _fill(self) -> bool:
+        mark = self._connection.execute("SELECT seq, at FROM mark").fetchone()
+        if mark != (self.seq, self._at):  # another server has gone on with it
+            self._restore()
+        events: list[Event] = []
+        while len(events) < _BATCH_EVENTS and (more := self._history.read()) is not None:
+            events += more
+        last = self._history.last_read
+        if last == self.seq:
+            return False
+        self._add(events)
+        self._apply_to_view(events)
+        self._at = events[-1].at if events else self._at
+        self.seq = last
+        if last - self._viewed_at >= _VIEW_EVENTS:
+            self._keep_view()
+        mark = (last, self._at, self._crashed_at)
+        self._connection.execute("UPDATE mark SET (seq, at, crashed_at) = (?, ?, ?)", mark)
         return True
 
     def _apply_to_view(self, events: Sequence[Event]) -> None:
@@ -299,7 +334,7 @@ class Index:
                 change = changed.get(event.item) or changed.setdefault(event.item, _Change())
                 change.description, change.described_seq = _short(event.text), event.seq
                 continue  # it changes no state
-            elif (item := getattr(event, "item", None)) is not None:
+            elif item := getattr(event, "item", 0):  # 0 if a program, not an item, slows a group down
                 change = changed.get(item) or changed.setdefault(item, _Change())
                 self._apply_rare(event, item, change)
             else:
@@ -316,7 +351,8 @@ class Index:
             row = (type_number, without_surrogates(event.type))
             self._connection.execute("INSERT OR REPLACE INTO types VALUES (?, ?)", row)
         key = None if event.key is None else _short(event.key)
-        new = (event.item, event.parent, type_number, key, _group(event.group), event.at)
+        parent = event.parent if 0 < event.parent < event.item else 0  # a stranger's journal may lead round in a circle
+        new = (event.item, parent, type_number, key, _group(event.group), event.at)
         return _Change(new, state=_QUEUED, changed_at=event.at, attempts=0)
 
     def _apply_rare(self, event: Event, item: int, change: _Change) -> None:

@@ -78,7 +78,9 @@ class Filter(msgspec.Struct, frozen=True):
         found: dict[str, list[Any]] = {name: [] for name in Filter.__struct_fields__}
         for qualifier, quoted, plain in _WORD.findall(typed):
             value = quoted or plain
-            if not qualifier:
+            if plain.endswith(":") and plain[:-1] in _QUALIFIERS:  # while it is being typed
+                found["problems"].append(f"{plain} needs a value")
+            elif not qualifier:
                 found["words"] += [value] if value else []
             elif qualifier not in _QUALIFIERS:
                 if value.startswith("//"):  # a URL
@@ -179,8 +181,13 @@ _TOOK: Final = "coalesce(i.took_s, 0.0)"
 
 
 _LIKE: Final = re.compile("[%_!]")
-_TEXTS: Final = ("i.description", "i.key", "i.error", "i.error_type")
-_SAYS: Final = f"({' OR '.join(f'{column} LIKE {{0}} ESCAPE {chr(39)}!{chr(39)}' for column in _TEXTS)})"
+_FAILING: Final = f"({NUMBER_OF['failed']}, {NUMBER_OF['retrying']})"
+"""The states in which an item shows its last error. In the others that error is history."""
+
+_SAYS: Final = (
+    "(i.description {like} OR i.key {like} OR "
+    f"{{state}} IN {_FAILING} AND (i.error {{like}} OR i.error_type {{like}}))"
+)
 
 
 class Listing:
@@ -275,7 +282,7 @@ class _Search:
         self._is_by_state = at is None and bool(wanted.states) and _RARE.issuperset(wanted.states)
         conditions = ["i.item BETWEEN :first AND :last", *self._conditions(wanted, types, state, is_live=is_live)]
         where = f"FROM items i WHERE {' AND '.join(conditions)}"
-        self._count = f"SELECT count(*), sum(i.item > :start) {where}"
+        self._count = f"SELECT count(*), sum(i.item {'<' if order == 'oldest' else '>'} :start) {where}"
         direction = (
             "i.item ASC" if order == "oldest" else "i.item DESC" if order == "newest" else f"{_TOOK} DESC, i.item"
         )
@@ -315,7 +322,9 @@ class _Search:
         parameters = self._parameters | {"first": first, "last": last, "start": self._start}
         if self._all_match:
             self.count = self._num_items
-            self.num_before += 0 if self._start is None else max(self._num_items - self._start, 0)
+            if self._start is not None:
+                before = self._start - 1 if self._order == "oldest" else self._num_items - self._start
+                self.num_before = min(max(before, 0), self._num_items)
         else:
             count, before = self._connection.execute(self._count, parameters).fetchone()
             self.count += count
@@ -326,7 +335,7 @@ class _Search:
             rows = [self._row(row) for row in found]
             self.rows += rows
             if self._order == "slowest":
-                self.rows = sorted(self.rows, key=lambda row: -(row.took_s or 0.0))[:PAGE_ITEMS]
+                self.rows = sorted(self.rows, key=lambda row: (-(row.took_s or 0.0), row.item))[:PAGE_ITEMS]
 
     def _row(self, row: Sequence[Any]) -> ListedItem:
         return ListedItem._make((*row[:2], self._types.get(row[2], "?"), *row[3:6], STATES[row[6] or 0], *row[7:]))
@@ -344,7 +353,7 @@ class _Search:
             if self._is_by_state:
                 yield "i.state NOT IN (0, 4)"  # else SQLite doesn't see that it can use the index of the rare states
         if wanted.errors:
-            yield f"{state} IN ({NUMBER_OF['failed']}, {NUMBER_OF['retrying']})"
+            yield f"{state} IN {_FAILING}"
             yield self._any(wanted.errors, "(i.error_type GLOB {0} OR i.error_type GLOB '*[:.]' || {0})")
         yield from (self._any(values, f"{column} GLOB {{0}}") for column, values in _patterns(wanted) if values)
         if wanted.parents:
@@ -357,7 +366,7 @@ class _Search:
         yield from (f"i.attempts {operator} {number}" for operator, number in wanted.attempts)
         for word in wanted.words:
             escaped = _LIKE.sub(r"!\g<0>", word)
-            yield self._any([f"%{escaped}%"], _SAYS)
+            yield self._any([f"%{escaped}%"], _SAYS.format(state=state, like="LIKE {0} ESCAPE '!'"))
 
     def _any(self, values: Sequence[str], condition: str) -> str:
         """Return that `condition` holds for one of `values` at least, which become parameters."""
@@ -472,14 +481,17 @@ class ItemReader:
         """Return, by number, the last events of items that are listed as they were in the past."""
         return self._history.events_at({row.last_seq for row in rows if row.last_seq})
 
-    def notable(self, names: Sequence[str] | None, until: int) -> list[Event]:
-        """Return the events with these names up to a number; with None, those of the run as a whole."""
+    def notable(self, names: Sequence[str] | None, until: int, *, after: Sequence[str] = ()) -> list[Event]:
+        """Return the events with these names up to a number; with None, those of the run as a whole.
+
+        With `after`, also those that come right before one with one of these names.
+        """
         condition = "name NOT LIKE 'item.%'" if names is None else f"name IN ({', '.join('?' * len(names))})"
         rows = self._connection.execute(
-            f"SELECT seq FROM notable WHERE seq <= ? AND {condition}",  # noqa: S608
+            f"SELECT seq, name FROM notable WHERE seq <= ? AND {condition}",  # noqa: S608
             (until, *(names or ())),
-        )
-        found = self._history.events_at([seq for (seq,) in rows])
+        ).fetchall()
+        found = self._history.events_at({seq for seq, _ in rows} | {seq - 1 for seq, name in rows if name in after})
         return [found[seq] for seq in sorted(found)]
 
     def view_at(self, seq: int) -> RunView:

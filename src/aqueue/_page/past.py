@@ -56,7 +56,8 @@ class PastMoment(Moment):
         name = self.view.status if self.view.state == "finished" else None
         self.state = RunState(name or "running", "")
         self.kinds = FailureKinds()
-        events = items.notable([*_FAILURE_EVENTS, *_BOUNDS], at)
+        # The run's own time ends with the last event of a process, whatever that is.
+        events = items.notable([*_FAILURE_EVENTS, *_BOUNDS], at, after=_BOUNDS)
         self.kinds.apply(events)
         self._num_processes = sum(isinstance(event, RunStarted) for event in events)  # RunResumed is one
 

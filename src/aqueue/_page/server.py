@@ -208,6 +208,8 @@ class _Shown:
             # Of the past nothing changes but what isn't read yet.
             return frame | ({"main": _main(layout(shown))} if moment.latest is not None else shown)
         except sqlite3.Error as error:
+            if self._index is not None:
+                self._index.forget_if_damaged(error)
             return {
                 "notes": Html(
                     f'<div id="notes"><p class="note bad"><b>The index can\'t be read.</b> {text(error, 300)}</p></div>'
@@ -255,7 +257,9 @@ class _Shown:
 
     def _fill(self) -> bool:
         if self._index is None:
-            self._index = Index(index_path(self._run.view.run_id), self._run.reader())
+            reader = self._run.reader()
+            assert reader.path is not None
+            self._index = Index(index_path(self._run.view.run_id, reader.path), reader)
         return self._index.fill()
 
     async def read(self) -> None:

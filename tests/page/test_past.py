@@ -1,0 +1,186 @@
+"""The past of a run, `_page.past`: each view as it was after any event, the run's own time, and the marks that lead there."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aqueue import events as ev
+from aqueue._page import index
+from aqueue._page.over_time import Fold
+from aqueue._page.past import PastMoment, elapsed_at, marks_of, time_at
+from aqueue.events import Event
+from aqueue.testing import _scripted_runs as scripted
+from aqueue.testing._scripted_runs import ANNA, BOOM, Script
+from tests.page.test_views import MadeUpRun, View, with_items
+from tests.strategies import event_streams
+
+SCRIPTED = {
+    "completed": scripted.completed(5),
+    "every type": scripted.every_event_type(),
+    "interrupted": scripted.interrupted(),
+    "failures": scripted.with_failures(5),
+    "resumed": scripted.resumed(),
+    "retries": scripted.with_retries(4),
+    "workers": scripted.with_workers(6),
+    "cluster": scripted.on_a_cluster(3, 2),
+}
+
+
+def rows_of(view: View) -> list[tuple[str, ...]]:
+    """Return what the list says of each item that doesn't depend on what came later: number, state and type."""
+    table = view.part("listing").find("tbody")
+    if table is None:
+        return []
+    found: list[tuple[str, ...]] = []
+    for row in table.find_all("tr"):
+        cells = [" ".join(cell.get_text(" ").split()) for cell in row.find_all("td")]
+        found.append((cells[1], cells[0], cells[2]))
+    return found
+
+
+def check_past(run: MadeUpRun, events: Sequence[Event], at: int) -> None:
+    """See that the run as it was after the event `at` is one of which nothing more has happened."""
+    assert run.items is not None
+    then, cut = PastMoment(run, run.items, at), MadeUpRun(events[:at])
+    assert (then.at, then.latest, then.now) == (at, run, cut.view.at)
+    assert then.view == cut.view
+    assert then.num_processes == cut.num_processes
+    # Nobody can look at a process of the past: it is there as long as the run hasn't said its end.
+    ended = cut.view.state == "finished"
+    assert then.state.name == (cut.state.name if ended else "running")
+    assert then.elapsed_s == pytest.approx(cut.elapsed_s)
+    for name, part in (("now", "figures"), ("now", "types"), ("now", "kinds"), ("now", "workers"), ("now", "groups"), ("failures", "failed")):  # fmt: skip
+        assert View(then, name).said(part) == View(cut, name).said(part), part
+    kinds = [(group, history.bins, history.first_at, history.last_at) for group, history in then.kinds.groups()]
+    assert kinds == [(group, history.bins, history.first_at, history.last_at) for group, history in cut.kinds.groups()]
+    with with_items(cut):
+        asked: dict[str, Any] = {"order": "oldest"}
+        assert rows_of(View(then, "items", **asked)) == rows_of(View(cut, "items", **asked))
+        for n in range(1, min(cut.view.counts.enqueued, 4) + 2):
+            one, other = View(then, "item", n=n).said("item"), View(cut, "item", n=n).said("item")
+            head = re.compile(r".*? (completed|waiting|running|retrying|failed|interrupted|skipped)\b")
+            if n <= cut.view.counts.enqueued:
+                assert head.match(one) and head.match(other)
+                assert head.match(one)[1] == head.match(other)[1]  # type: ignore[index]
+                assert View(then, "item", n=n).rows("item") == View(cut, "item", n=n).rows("item")
+            else:
+                assert one == other.replace(".", " at this moment.")
+
+
+@pytest.mark.parametrize("events", SCRIPTED.values(), ids=SCRIPTED)
+def test_each_moment_is_the_run_as_it_was(events: list[Event]) -> None:
+    """After each event: its figures, its failures by kind, its items and each of them."""
+    run = MadeUpRun(events, after_s=5)
+    with patch.object(index, "_VIEW_EVENTS", 7), with_items(run):
+        for at in range(1, len(events) + 1):
+            check_past(run, events, at)
+
+
+@settings(max_examples=25)
+@given(event_streams(), st.floats(0, 1))
+def test_any_moment_of_any_run(events: list[Event], share: float) -> None:
+    """Whatever had happened."""
+    run = MadeUpRun(events)
+    with with_items(run):
+        check_past(run, events, max(round(len(events) * share), 1))
+
+
+# ---- the run's own time --------------------------------------------------------------------------------------------
+
+
+@given(st.one_of(event_streams(), st.sampled_from(list(SCRIPTED.values()))), st.floats(0, 1))
+def test_time_of_the_run_and_time_of_the_clock(events: list[Event], share: float) -> None:
+    """One is the inverse of the other, but for the time between processes, which is at the end of the first."""
+    fold = Fold()
+    fold.apply(events)
+    elapsed_s = fold.elapsed_s * share
+    assert elapsed_at(fold, time_at(fold, elapsed_s)) == pytest.approx(elapsed_s, abs=1e-3)
+    before = 0.0
+    for event in events:
+        now = elapsed_at(fold, event.at)
+        assert 0 <= now <= fold.elapsed_s + 1e-6
+        assert now >= before - 1e-6
+        before = now
+    assert elapsed_at(fold, events[0].at - 1) == 0
+
+
+def test_nothing_has_happened() -> None:
+    """There is no time."""
+    assert elapsed_at(Fold(), 1_700_000_000.0) == time_at(Fold(), 5.0) == 0
+
+
+# ---- marks ---------------------------------------------------------------------------------------------------------
+
+
+def eventful() -> Script:
+    """Return a run that a person paused and steered, that was killed and resumed, and that ended."""
+    script = Script()
+    items = [script.enqueue() for _ in range(40)]
+    script.wait(10)
+    script.add(ev.RunPaused, by=ANNA)
+    script.wait(10)
+    script.add(ev.RunUnpaused, by=ANNA)
+    script.start(items[0])
+    script.wait(80_000)
+    script.begin(ev.RunResumed)
+    script.interrupt(items[0], "crash")
+    script.skip(items[1])
+    script.wait(100)
+    for item in items[2:32]:
+        script.start(item)
+        script.fail(item, BOOM)
+    script.wait(300)
+    script.add(ev.RunStopping, reason="SIGINT")
+    script.finish("interrupted")
+    return script
+
+
+def test_marks_lead_to_what_happened() -> None:
+    """In order, each at the event after which the run is as the mark says."""
+    run = MadeUpRun(eventful().events)
+    with with_items(run):
+        assert run.items is not None
+        marks = marks_of(run, run.items)
+        words = [mark.words.replace(ANNA, "Anna") for mark in marks]
+        assert [word.split(" by ")[0] for word in words] == [
+            "paused", "unpaused", "killed", "resumed", "skip", "30 failed", "stopping: SIGINT", "interrupted",
+        ]  # fmt: skip
+        assert marks == sorted(marks)
+        assert [mark.elapsed_s for mark in marks] == sorted(mark.elapsed_s for mark in marks)
+        moments = {mark.words.split(" by ")[0]: PastMoment(run, run.items, mark.seq) for mark in marks}
+        assert moments["paused"].view.in_force.paused is not None
+        assert moments["unpaused"].view.in_force.paused is None
+        assert len(moments["killed"].view.running) == 1 and moments["killed"].num_processes == 1
+        assert moments["resumed"].num_processes == 2
+        assert moments["30 failed"].view.counts.failed == 30
+        assert moments["interrupted"].state.name == "interrupted"
+        by_words = {mark.words: mark for mark in marks}
+        assert by_words["killed"].elapsed_s == pytest.approx(by_words["resumed"].elapsed_s, abs=0.1)
+
+
+@pytest.mark.parametrize("events", [*SCRIPTED.values(), [], Script().events], ids=[*SCRIPTED, "none", "one"])
+def test_marks_of_any_run(events: list[Event]) -> None:
+    """Each is within the run, and of many only the first ones are kept."""
+    run = MadeUpRun(events)
+    with with_items(run):
+        assert run.items is not None
+        for mark in marks_of(run, run.items):
+            assert 1 <= mark.seq <= len(events)
+            assert 0 <= mark.elapsed_s <= run.elapsed_s + 1e-6
+
+
+def test_marks_are_bounded() -> None:
+    """A script may pause a run a thousand times."""
+    script = Script()
+    for _ in range(1_000):
+        script.add(ev.RunPaused, by=ANNA)
+        script.add(ev.RunUnpaused, by=ANNA)
+    run = MadeUpRun(script.events)
+    with with_items(run):
+        assert len(run.marks) == 200
+        assert View(run).parts["dock"].count("<title>") == 200
