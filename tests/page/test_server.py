@@ -89,7 +89,7 @@ def test_a_stream_begins_with_all_that_is_shown_and_then_has_what_changes(journa
         changed: dict[str, str] = {}
         while view == "now" and completed_by(NUM_EVENTS + 400) not in changed.get("figures", ""):
             changed |= next(sent)
-        assert "tabs" not in changed
+        assert "access" not in changed
 
 
 def write_more(path: Path, last: int) -> None:
