@@ -66,7 +66,9 @@ def item_parts(run: Moment, asked: Asked) -> Parts:
 
 def _item(run: Moment, number: int) -> Html:
     if run.items is None:
-        return Html('<p class="card nothing">The items are being read.</p>')
+        return Html(
+            f'<p class="card nothing">The items are being read.</p>{index_note(run) if run.index_error else ""}'
+        )
     row = run.items.item(number)
     if row is None or number > run.view.counts.enqueued:
         there_are = f"there are {counted(run.view.counts.enqueued, 'item')}"

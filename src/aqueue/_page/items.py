@@ -50,6 +50,8 @@ def state_mark(state: State) -> Html:
 
 def index_note(run: Moment) -> Html:
     """Return how far the index is, if it isn't at the moment that is shown."""
+    if run.index_error:
+        return Html(f'<p class="lag warn">The index can\'t be filled: {text(run.index_error, 500)}.</p>')
     assert run.items is not None
     behind = run.view.seq - run.items.seq
     if behind <= _NOTABLE_LAG:
@@ -111,7 +113,8 @@ def _chip(run: Moment, asked: Asked, state: State, number: int, others: str, *, 
 def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     """Return the items that are found so far."""
     if run.items is None:
-        return Html('<section id="listing" class="card"><p class="nothing">The items are being read.</p></section>')
+        said = index_note(run) if run.index_error else Html('<p class="nothing">The items are being read.</p>')
+        return Html(f'<section id="listing" class="card">{said}</section>')
     is_live = run.state.name == "running" or run.at is not None
     found = run.items.listing(asked.q, asked.order, asked.start, run.at, run.view.counts.enqueued, is_live=is_live)
     is_all = wanted.is_empty

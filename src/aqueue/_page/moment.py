@@ -65,6 +65,7 @@ class Moment:
         read_share: how much of what both of these need is read, from 0 to 1.
         error: why the run can't be read any more; empty if it can.
         items: reads its items from an index; None if there is none so far.
+        index_error: why that can't be filled any more; empty if it can.
         at: the number of the event that is the moment, if that is a past one; None for now.
         marks: what happened to the run, in order, as far as the index has it.
         latest: the run as it stands, if the moment is a past one.
@@ -80,6 +81,7 @@ class Moment:
     read_share: float = 1.0
     error: str = ""
     items: ItemReader | None = None
+    index_error: str = ""
     at: int | None = None
     marks: Sequence[Mark] = ()
     latest: "Moment | None" = None

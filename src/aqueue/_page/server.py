@@ -35,7 +35,7 @@ from aqueue._page.html import Html, text
 from aqueue._page.index import Index, index_path
 from aqueue._page.item import item_layout, item_parts
 from aqueue._page.item_query import ItemReader, Order
-from aqueue._page.items import items_layout, items_parts
+from aqueue._page.items import index_note, items_layout, items_parts
 from aqueue._page.listening import Listener, listen
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
@@ -222,6 +222,7 @@ class _Shown:
                 has_more = await loop.run_in_executor(self._index_thread, self._fill)
                 await asyncio.sleep(0 if has_more else INTERVAL_S / 2)
         except (JournalError, sqlite3.Error, OSError) as error:
+            self._run.index_error = str(error)
             _logger.warning("the index of the run can't be filled: %s", visible(str(error), 500))
 
     def close_index(self) -> None:
@@ -417,7 +418,8 @@ def _main(layout: Html) -> Html:
 def _waiting(run: FollowedRun) -> Html:
     """Return what is shown until the index has the moment that is asked for."""
     share = 0.0 if run.items is None or not run.view.seq else run.items.seq / run.view.seq
-    return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>'))
+    failed = index_note(run) if run.index_error else ""
+    return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>{failed}'))
 
 
 class _Server(uvicorn.Server):
