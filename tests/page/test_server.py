@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from aqueue._page import server
+from aqueue._page.index import Index
 from aqueue.events import ItemCompleted
 from tests.journal.writing import make_events, write
 from tests.page.serving import entered
@@ -164,6 +165,160 @@ def test_the_library_is_the_one_that_its_readme_names() -> None:
 
     folder = files("aqueue._page") / "static" / "vendor"
     assert sha256((folder / "idiomorph.esm.js").read_bytes()).hexdigest() in (folder / "README.md").read_text("utf-8")
+
+
+# ---- items and the past --------------------------------------------------------------------------------------------
+
+
+def reloaded(browser: httpx.Client, path: str, has: str) -> str:
+    """Load a page again and again until it says something; return it."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        answer = browser.get(path)
+        assert answer.status_code == 200
+        if has in answer.text:
+            return answer.text
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.1)
+
+
+def test_items_that_match_are_sent_as_they_change(journal: Path) -> None:
+    """A stream has the list for the filter in its address, and what comes later; the page shows the same."""
+    path = "?q=key:none+state:completed&order=oldest"
+    with serving(journal) as (_, address), entered(address) as browser:
+        page = reloaded(browser, "/items?q=state:completed", "999 items match")
+        assert 'value="state:completed"' in page
+        with browser.stream("GET", "/events/items?q=state:completed&order=oldest") as stream:
+            sent = messages(stream)
+            shown: dict[str, str] = {}
+            while "999 items match" not in shown.get("listing", ""):
+                shown |= next(sent)
+            assert 'id="row-1"' in shown["listing"]
+            write_more(journal, NUM_EVENTS + 40)
+            while "1,009 items match" not in shown["listing"]:
+                shown |= next(sent)
+        assert "No item matches" in reloaded(browser, f"/items{path}", "No item matches")
+        page = reloaded(browser, "/item?n=1", "page 1")
+        assert "No item has the number 5,000" in reloaded(browser, "/item?n=5000", "No item has")
+
+
+def test_page_as_it_was(journal: Path) -> None:
+    """At an event that its address names; one that is beyond the last event is the last, and there is no event 0."""
+    with serving(journal) as (_, address), entered(address) as browser:
+        for view in ("./", "failures", "items", "item?n=3"):
+            joint = "&" if "?" in view else "?"
+            page = reloaded(browser, f"/{view}{joint}at=41".replace("./", ""), "You are looking at")
+            assert "event <b>41</b> of 4,000" in page
+            assert page.count("<main") == page.count("</main>") == 1
+        assert f"<dd>{completed_by(41)} " in browser.get("/?at=41").text
+        assert "event <b>4,000</b> of 4,000" in browser.get("/?at=999999999999999").text
+        assert "event <b>1</b> of 4,000" in browser.get("/?at=0").text
+        with browser.stream("GET", "/events/now?at=41") as stream:
+            parts = next(messages(stream))
+            assert "event <b>41</b>" in parts["banner"] and parts["main"].startswith("<main")
+
+
+def test_time_leads_to_the_event_that_was_then(journal: Path) -> None:
+    """The slider sends the run's own time; what else was asked for stays."""
+    with serving(journal) as (_, address), entered(address) as browser:
+        reloaded(browser, "/?at=1", "You are looking at")
+        for seconds, seq in (("0", 1), ("0.5", 501), ("3.999", 4_000), ("999999999999", 4_000)):
+            answer = browser.get("/items", params={"q": "a&b=c", "t": seconds, "at": "7"})
+            assert answer.status_code == 303
+            where = httpx.URL(answer.headers["location"])
+            assert where.path == browser.base_url.join("items").path
+            assert dict(where.params) == {"q": "a&b=c", "at": str(seq)}
+            assert (
+                browser.get(answer.headers["location"].removeprefix(browser.base_url.path.rstrip("/"))).status_code
+                == 200
+            )
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "at=", "at=x", "at=-1", "at=1e9", "at=9999999999999999", "at=%D9%A3", "at=1&at=2", "at=%00", "t=", "t=x", "t=-1", "t=nan",
+        "t=1e9", "t=1.", "n=x", "n=-1", "n=0", "n=999999999999999", "start=x", "start=0", "start=999999999999999", "order=x",
+        "order=newest%27", "q=%00", "q=%ff%ed%a0%80", "q=" + "x" * 3_000, "q=" + "%22" * 400, "q=state:x", "q=%27%20OR%201=1", "x=y",
+        "q=a%00b&order=slowest", "q=" + "subtree:1+" * 40, "q=" + "x+" * 250, "q=" + "type:Page+" * 50,
+    ],
+)  # fmt: skip
+def test_nonsense_in_an_address_is_as_if_it_were_not_there(served: httpx.Client, query: str) -> None:
+    """Each view is shown, and no error."""
+    for view in ("", "failures", "items", "item"):
+        answer = served.get(f"/{view}?{query}")
+        assert answer.status_code in {200, 303}
+        assert "can't be drawn" not in answer.text and "can't be read" not in answer.text
+        if answer.status_code == 200:
+            assert answer.text.count("<main") == 1
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Yield a browser that shows a run whose items are all indexed."""
+    path = tmp_path_factory.mktemp("run") / "run.db"
+    write(path, make_events(1, NUM_EVENTS))
+    with serving(path) as (_, address), entered(address) as browser:
+        reloaded(browser, "/items", "1,000 items")
+        yield browser
+
+
+class Slow(Index):
+    """An index that waits until the test lets it go on."""
+
+    may_fill = threading.Event()
+
+    def fill(self) -> bool:
+        """Fill it once that may be."""
+        return self.may_fill.is_set() and super().fill()
+
+
+@contextmanager
+def in_this_process(path: Path) -> Iterator[httpx.Client]:
+    """Serve a journal by a thread of this process; yields a browser."""
+    page = server.PageServer(path)
+    thread = threading.Thread(target=page.serve)
+    thread.start()
+    try:
+        with entered(page.new_address()) as browser:
+            yield browser
+    finally:
+        page.end()
+        thread.join()
+        page.close()
+
+
+def test_past_that_is_not_read_yet(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said that it is being read, and then it is there, in the same stream."""
+    monkeypatch.setattr(server, "Index", Slow)
+    monkeypatch.setattr(Slow, "may_fill", threading.Event())
+    with in_this_process(journal) as browser:
+        assert "The past is being read" in browser.get("/?at=50").text
+        assert "items are being read" in browser.get("/items").text or "Nothing" in browser.get("/items").text
+        answer = browser.get("/items?t=1.5&q=x")
+        assert answer.status_code == 303 and "q=x" in answer.headers["location"]
+        with browser.stream("GET", "/events/failures?at=50") as stream:
+            sent = messages(stream)
+            assert "The past is being read: 0 %." in next(sent)["main"]
+            Slow.may_fill.set()
+            shown: dict[str, str] = {}
+            while "event <b>50</b>" not in shown.get("banner", ""):
+                shown |= next(sent)
+            assert 'id="list"' in shown["main"]
+
+
+def test_index_that_can_not_be_written(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is shown without it, and it is said why its items and its past aren't."""
+
+    class Broken(Index):
+        def fill(self) -> bool:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(server, "Index", Broken)
+    with in_this_process(journal) as browser:
+        assert "disk I/O error" in reloaded(browser, "/items", "can't be filled")
+        assert "can't be filled" in browser.get("/?at=50").text
+        assert 'id="figures"' in browser.get("/").text and "can't be filled" not in browser.get("/").text
 
 
 # ---- the process ---------------------------------------------------------------------------------------------------

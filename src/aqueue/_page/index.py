@@ -145,7 +145,6 @@ class Index:
 
     Attributes:
         seq: the number of the last event in it; 0 for none.
-        error: why it can't be filled any more; empty if it can.
     """
 
     def __init__(self, path: Path, history: JournalHistory) -> None:
@@ -161,7 +160,6 @@ class Index:
         """
         self._path = path
         self._history = history
-        self.error = ""
         try:
             self._open()
         except sqlite3.DatabaseError as error:

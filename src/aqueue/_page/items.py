@@ -54,9 +54,7 @@ def state_mark(state: State) -> Html:
 def index_note(run: Moment) -> Html:
     """Return how far the index is, if it isn't at the moment that is shown."""
     if run.index_error:
-        return Html(
-            f'<p class="nothing bad">The index of the items can\'t be written: {text(run.index_error, 500)}</p>'
-        )
+        return Html(f'<p class="nothing bad">The index can\'t be filled: {text(run.index_error, 500)}</p>')
     if run.items is None:
         return Html('<p class="nothing">The items are being read.</p>')
     if run.view.seq - run.items.seq <= _NOTABLE_LAG:

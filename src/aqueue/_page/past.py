@@ -51,6 +51,7 @@ class PastMoment(Moment):
             JournalError: it can't be read.
         """
         self.name, self.history, self.latest, self.items, self.at = latest.name, latest.history, latest, items, at
+        self.index_error = latest.index_error
         self.view = items.view_at(at)
         self.now = self.view.at
         name = self.view.status if self.view.state == "finished" else None

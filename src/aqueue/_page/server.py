@@ -48,7 +48,7 @@ from aqueue._page.html import Html, text
 from aqueue._page.index import Index, index_path
 from aqueue._page.item import item_layout, item_parts
 from aqueue._page.item_query import ItemReader, Order
-from aqueue._page.items import items_layout, items_parts
+from aqueue._page.items import index_note, items_layout, items_parts
 from aqueue._page.listening import Listener, listen
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
@@ -505,7 +505,8 @@ def _main(layout: Html) -> Html:
 def _waiting(run: FollowedRun) -> Html:
     """Return what is shown until the index has the moment that is asked for."""
     share = 0.0 if run.items is None or not run.view.seq else run.items.seq / run.view.seq
-    return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>'))
+    failed = index_note(run) if run.index_error else ""
+    return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>{failed}'))
 
 
 class _Server(uvicorn.Server):
