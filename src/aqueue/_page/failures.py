@@ -153,7 +153,7 @@ def _verbs(run: Moment, group: FailureGroup) -> Html:
     same = [one for one, _ in run.kinds.groups() if (one.type, one.error) == (group.type, group.error)]
     number = amount(sum(one.count for one in same))
     request = OnItems(types=(group.type,), states=("failed",), error=exactly(group.error))
-    return on_items(request, ("retry", "skip"), number, f"{number} failed items: {group.type}, {group.error}")
+    return on_items(request, ["failed"], number, f"{number} failed items: {group.type}, {group.error}")
 
 
 def _short_place(where: str) -> str:

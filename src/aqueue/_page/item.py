@@ -57,14 +57,6 @@ _WAITS: Final[dict[WaitReason, str]] = {
 }
 
 
-_VERBS: Final[dict[State, tuple[str, ...]]] = {
-    "failed": ("retry", "skip"),
-    "retrying": ("retry", "skip", "cancel"),
-    **dict.fromkeys(("queued", "running", "interrupted"), ("skip", "cancel")),
-}
-"""What a person can do to an item in each state."""
-
-
 def item_layout(parts: Parts) -> Html:
     """Return the view, made of its parts."""
     return parts["item"]
@@ -125,8 +117,8 @@ def _head(run: Moment, row: ListedItem, names: dict[str, str], state: State) -> 
     group = f'<p class="quiet">group {text(row.group, 200)}</p>' if row.group else ""
     path = f'<ol class="path" aria-label="Where it comes from">{"".join(steps)}<li>{name}</li></ol>' if steps else ""
     verbs = ""
-    if run.can_control and not run.error and state in _VERBS:
-        verbs = on_items(OnItems(items=(row.item,)), _VERBS[state], "", f"item {row.item}")
+    if run.can_control and not run.error:
+        verbs = on_items(OnItems(items=(row.item,)), [state], "", f"item {row.item}")
     return Html(
         f'<header class="wide-title">{path}<h2>{name}{": " if label else ""}{text(label or "", 300)} {state_mark(state)}</h2>{key}{group}{verbs}</header>'
     )

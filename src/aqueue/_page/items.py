@@ -161,7 +161,7 @@ def _verbs(run: Moment, wanted: Filter) -> Html:
         key=next(iter(wanted.keys), None),
         subtree=next(iter(wanted.subtrees), None),
     )
-    return on_items(request, ("retry", "skip", "cancel"), "matching", "the items that match")
+    return on_items(request, wanted.states or tuple(_STATE_SIGNS), "matching", "the items that match")
 
 
 def _page(run: Moment, asked: Asked, start: int | None) -> Html:

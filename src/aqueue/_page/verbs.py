@@ -2,11 +2,12 @@
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
+from aqueue._folds.item_table import OUTSTANDING, State
 from aqueue._page.commands import OnItems, Request
 from aqueue._page.html import Html, joined, text
 from aqueue._page.pictures import icon
@@ -34,25 +35,30 @@ def verb(
     )
 
 
-_ON_ITEMS: Final = {"retry": "again", "skip": "skip", "cancel": "cross"}
-"""The verbs for items, each with its icon."""
+_ON_ITEMS: Final[Mapping[str, tuple[str, frozenset[State]]]] = {
+    "retry": ("again", frozenset({"failed", "retrying"})),
+    "skip": ("skip", OUTSTANDING | {"failed"}),
+    "cancel": ("cross", OUTSTANDING),
+}
+"""The verbs for items, each with its icon, and the states in which an item may be for it."""
 
 
-def on_items(request: OnItems, names: Iterable[str], which: str, title: str) -> Html:
+def on_items(request: OnItems, states: Iterable[State], which: str, title: str) -> Html:
     """Return the buttons for what a person can do to some items, each of which opens a dialog.
 
     Parameters:
         request: which items.
-        names: the verbs.
+        states: in which states they may be: there is a button for each verb that applies to one of these.
         which: how many they are, or which, in a word; safe to show.
         title: the same to who doesn't see what is around the buttons.
     """
     buttons = [
-        verb(name, request, Html(f"{icon(_ON_ITEMS[name])} {name.capitalize()}{which and ' '}{which}…"), asks=True,
+        verb(name, request, Html(f"{icon(sign)} {name.capitalize()}{which and ' '}{which}…"), asks=True,
              title=f"{name.capitalize()} {title}")
-        for name in names
+        for name, (sign, applies_to) in _ON_ITEMS.items()
+        if not applies_to.isdisjoint(states)
     ]  # fmt: skip
-    return Html(f'<p class="verbs">{joined(buttons)}</p>')
+    return Html(f'<p class="verbs">{joined(buttons)}</p>') if buttons else Html("")
 
 
 def fields(name: str, request: Request) -> Html:
