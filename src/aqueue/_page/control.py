@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
-from aqueue._history.event_words import details, name_of
 from aqueue._history.record import words_of_command
 from aqueue._page.commands import MAX_NUMBER, OnItems, Pause, Preview, SetLimit, Stop
 from aqueue._page.frame import Parts, href, pause_button, state_of
 from aqueue._page.html import Html, counted, joined, text
 from aqueue._page.moment import Moment
 from aqueue._page.now import groups_table, what_would_help
+from aqueue._page.past import what_was_done
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import fields, verb
 from aqueue._verbs import MAX_WORKERS, this_person
@@ -171,14 +171,9 @@ def _people(run: Moment) -> Html:
     rows = []
     for event in run.commands:
         by = str(getattr(event, "by", ""))
-        what = (
-            " ".join([name_of(event)[1], *(part.strip() for _, part in details(event))])
-            .removesuffix(f"by {by}")
-            .rstrip(" ,")
-        )
         rows.append(
             f'<tr><th scope="row">{local_second(event.at, run.now)}</th><td data-name="Who">{text(person(by), 100)}</td>'
-            f'<td data-name="What">{text(what, 300)}</td><td data-name="From">{text(by.partition(" via ")[2], 40)}</td>'
+            f'<td data-name="What">{text(what_was_done(event), 300)}</td><td data-name="From">{text(by.partition(" via ")[2], 40)}</td>'
             f'<td class="n" data-name="Event"><a href="{href(run, "now", at=event.seq)}">{amount(event.seq)}</a></td></tr>'
         )
     head = "".join(f'<th scope="col">{title}</th>' for title in ("When", "Who", "What", "From"))

@@ -6,7 +6,8 @@ from typing import Final
 from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, clock, text
 from aqueue._page.moment import Asked, Mark, Moment
-from aqueue._page.pictures import falling_bars, icon
+from aqueue._page.pictures import icon
+from aqueue._page.series import Period
 from aqueue.figures import amount, duration, local_minute
 
 __all__ = ["dock_parts"]
@@ -61,7 +62,7 @@ def _dock(run: Moment, asked: Asked) -> Html:
     is_past = run.latest is not None
     word = "Live" if latest.state.name == "running" else "End"
     head = f"{icon('back')} {clock(run.elapsed_s)}" if is_past else f"{word}, {clock(total_s)}"
-    bars = falling_bars([round(period.rate * 1_000) for period in fold.series.bins(total_s, _NUM_BARS)])
+    bars = _throughput(fold.series.bins(total_s, _NUM_BARS), total_s)
     seq = run.view.seq
     before = (
         max((mark.seq for mark in latest.marks if mark.seq < seq), default=None) if is_past or latest.marks else None
@@ -96,6 +97,18 @@ def _dock(run: Moment, asked: Asked) -> Html:
         f'aria-label="Moment of the run" aria-valuetext="{clock(run.elapsed_s)}, event {amount(seq)}">{_marks(run, asked, latest.marks, total_s)}</div>'
         f'{hidden}<span class="steps">{links}</span><noscript><button type="submit">Show</button></noscript></div></form>'
     )
+
+
+def _throughput(bins: Sequence[Period], total_s: float) -> Html:
+    """Return bars as high as items completed per second, each as wide as its period: the last one may be long."""
+    top = max((period.rate for period in bins), default=0.0) or 1.0
+    bars = "".join(
+        f'<rect x="{period.start / total_s * 100:.2f}%" width="{(period.end - period.start) / total_s * 85:.2f}%" '
+        f'y="{100 - period.rate / top * 100:.1f}%" height="{period.rate / top * 100:.1f}%"/>'
+        for period in bins
+        if period.rate
+    )
+    return Html(f'<svg class="burst" aria-hidden="true">{bars}</svg>')
 
 
 def _marks(run: Moment, asked: Asked, marks: Sequence[Mark], total_s: float) -> Html:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from aqueue._history.event_words import details, name_of
 from aqueue._history.record import RunState
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.item_query import ItemReader
@@ -17,13 +18,12 @@ from aqueue.events import (
     RunPaused,
     RunResumed,
     RunStarted,
-    RunSteered,
     RunStopping,
     RunUnpaused,
 )
 from aqueue.figures import amount, person
 
-__all__ = ["PastMoment", "commands_of", "elapsed_at", "marks_of", "time_at"]
+__all__ = ["PastMoment", "commands_of", "elapsed_at", "marks_of", "time_at", "what_was_done"]
 
 _FAILURE_EVENTS: Final = tuple(str(cls.__struct_config__.tag) for cls in (ItemFailed, ItemReopened, ItemSkipped))
 _BOUNDS: Final = ("run.started", "run.resumed", "run.edited")
@@ -118,6 +118,12 @@ def commands_of(items: ItemReader) -> list[Event]:
     return [event for event in reversed(items.notable(None, items.seq)) if getattr(event, "by", "")][:_MAX_COMMANDS]
 
 
+def what_was_done(event: Event) -> str:
+    """Return what a person did, in the words of `aqueue tail`, without who it was; not made safe to show."""
+    said = " ".join([name_of(event)[1], *(part.strip() for _, part in details(event))])
+    return said.removesuffix(f"by {getattr(event, 'by', '')}").rstrip(" ,")
+
+
 def _said_of(event: Event, crashes: list[bool]) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yield the number of the event at which the run is shown, the icon and the words, if `event` is worth a mark.
 
@@ -128,16 +134,13 @@ def _said_of(event: Event, crashes: list[bool]) -> Iterator[tuple[int, tuple[str
             if crashes and crashes.pop(0):
                 yield event.seq - 1, ("cross", "killed")
             yield event.seq, ("run", "resumed")
-        case RunPaused():
-            yield event.seq, ("pause", f"paused by {person(event.by)}")
-        case RunUnpaused():
-            yield event.seq, ("run", f"unpaused by {person(event.by)}")
-        case RunSteered():
-            yield event.seq, ("hand", f"{event.verb} by {person(event.by)}")
         case RunStopping():
             yield event.seq, ("stop", f"stopping: {event.reason}")
         case RunFinished():
             yield event.seq, ("check" if event.status == "completed" else "stop", event.status)
+        case _ if by := getattr(event, "by", ""):
+            sign = "pause" if isinstance(event, RunPaused) else "run" if isinstance(event, RunUnpaused) else "hand"
+            yield event.seq, (sign, f"{what_was_done(event)} by {person(by)}")
         case _:
             pass
 

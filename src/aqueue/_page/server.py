@@ -99,7 +99,7 @@ _MAX_PAST: Final = 8
 """How many moments of the past are kept."""
 
 _MAX_RENDERED: Final = 100
-_MARKS_S: Final = 5.0
+_MARKS_S: Final = 2.0
 """How often it is looked for what has happened to the run, seconds."""
 
 _WANTED_S: Final = 30.0
