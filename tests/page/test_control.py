@@ -88,7 +88,7 @@ def test_a_live_run_is_steered(start: Any) -> None:
 
     assert person.does("pause").startswith("paused (")
     assert person.does("pause").startswith("already paused since")
-    assert "Unpause run" in person.sees("/control")
+    until(lambda: "Unpause run" in person.sees("/control"), "the button")
     assert person.does("unpause").startswith("unpaused (paused since ")
     assert person.does("pause", group="group 1").startswith("paused group 1")
     assert person.does("unpause", group="group 1").startswith("unpaused group 1")
@@ -101,7 +101,8 @@ def test_a_live_run_is_steered(start: Any) -> None:
     assert person.does("limit", group="group 1", is_default=True).startswith("group 1: ")
     assert "no item waits or runs in the group nobody" in person.does("pause", group="nobody")
     assert person.does("stop").startswith("stopping")
-    assert "Stop now…" in person.sees("/control") and "Stop the run now?" in person.post("stop/dialog").text
+    until(lambda: "Stop now…" in person.sees("/control"), "the button")
+    assert "Stop the run now?" in person.post("stop/dialog").text
     assert "will be cancelled" in person.does("stop", now=True)
     assert person.run.wait() == 0
 
@@ -160,7 +161,7 @@ def test_a_run_without_a_process_is_steered_for_its_resume(start: Any) -> None:
     person = start(pages=8, fails="NotFound")
     assert person.run.wait() == 0
     kind = {"types": ["tests.page.job:Page"], "states": ["failed"]}
-    assert "No process runs the run: what is set here holds from its resume on." in person.sees("/control")
+    until(lambda: "No process runs the run: what is set here holds" in person.sees("/control"), "the end")
     assert "No process runs the run" in person.post("retry/dialog", **kind).text
     assert person.does("retry", **kind) == "retried 8 items (no process runs the run: they run when it is resumed)"
     assert "isn't running: there is nothing to stop" in person.does("stop")

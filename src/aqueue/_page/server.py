@@ -66,6 +66,10 @@ _LOOK_S: Final = 5.0
 _SILENCE_S: Final = 5.0
 """After how long without a change a browser gets a sign of life, seconds: without one for 20 s, it says that the server is gone."""
 
+_KEEP_ALIVE_S: Final = 600
+"""How long a connection that isn't used stays open, seconds: longer than browsers keep it. Were it closed just when a command is sent,
+nobody would know whether that was carried out."""
+
 _SENT_S: Final = 10.0
 """How long a browser may take to send a command, seconds."""
 
@@ -325,8 +329,9 @@ class PageServer:
             ws="none",
             log_config=None,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=False,  # a request says itself where it was sent to
         )
         config.load()
         config.ssl = (

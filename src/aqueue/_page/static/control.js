@@ -82,7 +82,9 @@ const setWorkers = async (input) => {
   clearTimeout(timer);
   if (!input.checkValidity()) input.value = input.defaultValue;
   if (input.value === input.defaultValue) return;
-  if (!await give("workers", JSON.stringify({ number: Number(input.value) }), false)) input.value = input.defaultValue;
+  const number = input.value;
+  if (await give("workers", JSON.stringify({ number: Number(number) }), false)) input.defaultValue = number; // no update does, while it has the focus
+  else input.value = input.defaultValue;
 };
 
 const step = (button) => {
