@@ -63,7 +63,12 @@ def local_minute(at: float, now: float) -> str:
 
 
 def local_second(at: float, now: float) -> str:
-    """Return the same with its second: ``14:03:22``."""
+    """Return the Unix time `at`, seconds, as local time to the second: ``14:03:22``, with the date as `local_minute` has it.
+
+    Parameters:
+        at: the moment.
+        now: the present Unix time, seconds.
+    """
     return _local(at, now, "%H:%M:%S")
 
 

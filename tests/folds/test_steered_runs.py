@@ -21,8 +21,8 @@ from sqlite_utils import Database
 from aqueue._folds.item_table import ItemTable
 from aqueue._folds.outcome import FoldedResult
 from aqueue._folds.recording import RecordedRun, Recording
+from aqueue._page.over_time import Fold
 from aqueue.cli._commands.results import _track_result
-from aqueue.cli._report import Fold
 from aqueue.events import (
     Counts,
     Event,

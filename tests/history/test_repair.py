@@ -19,7 +19,7 @@ from aqueue._folds.item_table import ItemTable
 from aqueue._folds.recording import Recording
 from aqueue._history.known_items import UNKNOWN_TYPE
 from aqueue._history.repair import Repairer
-from aqueue.cli._report import Fold
+from aqueue._page.over_time import Fold
 from aqueue.events import (
     SCHEMA_VERSION,
     Event,

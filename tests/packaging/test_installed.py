@@ -92,7 +92,8 @@ def test_the_wheel_holds_the_three_packages_alone(distributions: tuple[Path, Pat
     vendor = "aqueue/cli/_report/vendor/"
     assert {f"{vendor}{file}" for file in ("echarts.min.js", "LICENSE", "NOTICE")} <= names
     page = "aqueue/_page/static/"
-    assert {f"{page}{file}" for file in ("page.html", "page.css", "page.js", "vendor/idiomorph.esm.js")} <= names
+    page_files = ("page.html", "page.css", "page.js", "reader.js", "vendor/idiomorph.esm.js")
+    assert {f"{page}{file}" for file in page_files} <= names
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert "License-Expression: MIT AND Apache-2.0 AND BSD-3-Clause AND 0BSD\n" in metadata

@@ -123,16 +123,19 @@ class Server(_Process):
         origin: where it is, without a token.
     """
 
-    def __init__(self, journal: Path, port: int | None = None, interval_s: float | None = None) -> None:
+    def __init__(
+        self, journal: Path, port: int | None = None, interval_s: float | None = None, *, control: bool = False
+    ) -> None:
         """Start it, and wait until it has printed its address.
 
         Parameters:
             journal: the journal whose run it shows.
             port: where it listens; by default where it wants.
             interval_s: how often it looks at the run, seconds; by default as often as it does.
+            control: whether the run can be steered from the page.
         """
         command = ["-m", "aqueue"] if interval_s is None else ["-c", _SERVE, str(interval_s)]
-        options = [] if port is None else ["--port", str(port)]
+        options = [*([] if port is None else ["--port", str(port)]), *(["--control"] * control)]
         self._keyboard, terminal = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, *command, "serve", str(journal), *options],

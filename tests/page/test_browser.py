@@ -3,19 +3,21 @@
 These need Chromium and Playwright: `make browser-test`.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
+from tests.browser import Visit as BaseVisit
 from tests.browser import chromium, violations
 from tests.page.job import HOSTILE_TEXT, VARIED
 from tests.page.serving import Run, Server, call
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request, Response
+    from playwright.sync_api import Browser, Response
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -51,39 +53,20 @@ SET_HIDDEN = """(hidden) => {
 }"""
 
 
-class Visit:
+class Visit(BaseVisit):
     """A browser of its own that has the page open, and what went on there."""
 
     def __init__(self, browser: "Browser", server: Server, path: str = "/", **options: Any) -> None:
-        options = {"viewport": {"width": 1300, "height": 900}, "locale": "en-US", **options}
-        self.context: BrowserContext = browser.new_context(**options)
-        self.context.set_default_timeout(30_000)
+        super().__init__(browser, **{"viewport": {"width": 1300, "height": 900}, **options})
         self.context.add_init_script(WATCH)
-        self.page: Page = self.context.new_page()
-        self.requests: list[Request] = []
         self.responses: list[Response] = []
         self.failed: list[str] = []
-        self.messages: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108  # no built-in function
-        self.page.on("response", lambda response: self.responses.append(response))  # noqa: PLW0108  # the same
+        self.page.on("response", lambda response: self.responses.append(response))  # noqa: PLW0108  # no built-in function
         self.page.on("requestfailed", lambda request: self.failed.append(request.url))
-        self.page.on("console", lambda message: self.messages.append(message.text))
-        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.on("dialog", self._refuse)
         self._origin = server.origin
         self.enter(server.new_address())
         if path != "/":
             self.open(path)
-
-    def _refuse(self, dialog: "Dialog") -> None:
-        self.messages.append(f"a dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
 
     def enter(self, address: str) -> None:
         """Open a printed address; wait for the page to which it leads."""
@@ -94,16 +77,6 @@ class Visit:
     def open(self, path: str) -> None:
         """Open another view."""
         self.page.goto(self._origin + path)
-
-    def until(self, condition: str) -> None:
-        """Wait until something is true in the page. Playwright's own way to wait needs eval, which the page forbids."""
-        self.page.evaluate(
-            f"""() => new Promise((done, fail) => {{
-                setTimeout(() => fail(document.body.innerText), 30_000);
-                const look = () => (({condition}) ? done() : requestAnimationFrame(look));
-                look();
-            }})"""
-        )
 
     def until_says(self, words: str) -> None:
         """Wait until the page says something."""
@@ -116,15 +89,6 @@ class Visit:
     def js(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
         return self.page.evaluate(expression)
-
-    def press(self, *keys: str) -> None:
-        """Press one key after the other."""
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def text(self, selector: str) -> str:
-        """Return what an element says, on one line."""
-        return " ".join(str(self.page.locator(selector).inner_text()).split())
 
 
 class Served(NamedTuple):
@@ -255,6 +219,28 @@ def test_a_killed_server(browser: "Browser", start: Start) -> None:
             assert visit.page.locator("#offline").is_hidden()
 
 
+@pytest.mark.parametrize(("zone", "is_other"), [("Asia/Kolkata", False), ("America/New_York", True)])
+def test_times_are_those_of_the_server(
+    browser: "Browser", start: Start, monkeypatch: pytest.MonkeyPatch, zone: str, is_other: bool
+) -> None:
+    """Those that the script adds, too; a browser in another time zone is told which one they are in."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    run, server = start(pages=5)
+    run.wait()
+    with Visit(browser, server, timezone_id=zone, locale="en-GB") as visit:
+        visit.until_says("Completed")
+        assert visit.page.locator("#zone").is_visible() == is_other
+        assert visit.js("document.querySelector('#zone').textContent") == " · times in UTC+05:30"
+        ended = re.search(r"at (\d\d):(\d\d)", visit.text("#state"))
+        server.kill()
+        visit.until_says("This page has lost its server")
+        lost = re.search(r"(\d\d):(\d\d):\d\d", visit.text("#offline"))
+
+        assert ended is not None and lost is not None
+        minutes = [60 * int(one[1]) + int(one[2]) for one in (ended, lost)]
+        assert (minutes[1] - minutes[0]) % (24 * 60) < 5
+
+
 def test_a_server_that_comes_back_for_a_while_only(browser: "Browser", steady: Served) -> None:
     """A connection that was lost and is there again: the page goes on by itself, and says no more that it has lost it."""
     with Visit(browser, steady.server) as visit:
@@ -359,7 +345,10 @@ def test_hostile_text_is_text(browser: "Browser", start: Start) -> None:
         assert visit.messages == []
         assert {one.url.partition(",")[0] for one in visit.requests} <= {
             *(server.origin + path for path in (*VIEWS, "/events/now", "/events/failures")),
-            *(server.origin + f"/static/{file}" for file in ("page.css", "page.js", "vendor/idiomorph.esm.js")),
+            *(
+                server.origin + f"/static/{file}"
+                for file in ("page.css", "page.js", "reader.js", "vendor/idiomorph.esm.js")
+            ),
             server.address,
             "data:",
         }

@@ -151,7 +151,7 @@ def entered_again(browser: httpx.Client) -> Iterator[httpx.Client]:
 def test_files_are_sent_once(journal: Path) -> None:
     """A browser asks whether its copy is the latest, and is told so without getting it again."""
     with serving(journal) as (_, address), entered(address) as browser:
-        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("reader.js", "text/javascript")):
             answer = browser.get(f"/static/{name}")
             assert answer.headers["content-type"].startswith(kind)
             again = browser.get(f"/static/{name}", headers={"if-none-match": answer.headers["etag"]})
@@ -316,9 +316,9 @@ def test_index_that_can_not_be_written(journal: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(server, "Index", Broken)
     with in_this_process(journal) as browser:
-        assert "disk I/O error" in reloaded(browser, "/items", "can't be filled")
-        assert "can't be filled" in browser.get("/?at=50").text
-        assert 'id="figures"' in browser.get("/").text and "can't be filled" not in browser.get("/").text
+        assert "disk I/O error" in reloaded(browser, "/items", "can't be written")
+        assert "can't be written" in browser.get("/?at=50").text
+        assert 'id="figures"' in browser.get("/").text and "can't be written" not in browser.get("/").text
 
 
 # ---- the process ---------------------------------------------------------------------------------------------------
@@ -373,9 +373,9 @@ def test_a_port_that_is_taken_is_named(journal: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("none.db", None, "there is no journal"),
+        ("none/run.db", None, "there is no folder"),
         ("log.jsonl", b'{"event": "run.started"}\n', "not"),
-        ("-", None, "there is no journal"),
+        ("-", None, "not standard input"),
     ],
 )
 def test_what_is_no_journal_is_refused(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
@@ -386,6 +386,30 @@ def test_what_is_no_journal_is_refused(tmp_path: Path, name: str, content: bytes
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_journal_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    """The server may be started before the run. It says so at once, and Ctrl-C ends the wait."""
+    path = tmp_path / "run.db"
+    command = [sys.executable, "-m", "aqueue", "serve", str(path)]
+    for is_made in (False, True):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stderr is not None
+            try:
+                assert process.stderr.readline() == f"aqueue: {path} doesn't exist yet; waiting for it\n"
+                if is_made:
+                    write(path, make_events(1, 50))
+                    address = process.stdout.readline().split()[-1]
+                    with entered(address) as browser:
+                        assert "run.db" in browser.get("/").text
+                process.send_signal(signal.SIGINT)
+                assert process.wait(DEADLINE_S) == (0 if is_made else 130)
+                assert "Traceback" not in process.stderr.read()
+            finally:
+                process.kill()
+    path.unlink()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "can't be listened on" in failed(str(path), "--port", str(taken.getsockname()[1])).stderr
 
 
 def test_without_the_extra_it_says_what_to_install(journal: Path, tmp_path: Path) -> None:

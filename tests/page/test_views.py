@@ -1,7 +1,7 @@
 """The page's views: what a person reads in each state of a run, safe whatever the run's texts say, and well-formed.
 
-They are `_page.now`, `_page.failures`, `_page.items` and `_page.item`, each rendered from a `_page.moment`, with what `_page.frame` and `_page.dock`
-have around them and the charts of `_page.pictures`.
+They are `_page.now`, `_page.failures`, `_page.items`, `_page.item` and `_page.control`, each rendered from a `_page.moment`, with what
+`_page.frame` and `_page.dock` have around them, the buttons of `_page.verbs` and the charts of `_page.pictures`.
 """
 
 import json
@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from fnmatch import fnmatchcase
 from html.parser import HTMLParser
 from importlib.resources import files
 from itertools import pairwise, product
@@ -28,9 +29,12 @@ from hypothesis import strategies as st
 from aqueue import events as ev
 from aqueue._history import record
 from aqueue._history.process import Liveness
+from aqueue._page.commands import OnItems, Preview, exactly
+from aqueue._page.control import items_dialog, limit_dialog, stop_dialog
 from aqueue._page.dock import dock_parts
 from aqueue._page.failure_kinds import FailureKinds
-from aqueue._page.frame import VIEWS, document, frame_parts, state_of
+from aqueue._page.frame import VIEWS, document, frame_parts, shown_views, state_of
+from aqueue._page.html import Html
 from aqueue._page.index import Index
 from aqueue._page.item_query import ItemReader
 from aqueue._page.moment import Asked, Moment
@@ -116,6 +120,7 @@ class MadeUpRun(Moment):
         liveness: Liveness = "alive",
         name: str = "run.db",
         share: float = 1.0,
+        can_control: bool = False,
     ) -> None:
         """Make it up.
 
@@ -125,7 +130,9 @@ class MadeUpRun(Moment):
             liveness: what becomes known of the run's process, if the run has not said its end.
             name: the file's name.
             share: how much of the past has been read.
+            can_control: whether the run can be steered from the page.
         """
+        self.can_control = can_control
         self.name = name
         self.events = events
         self.history = InMemory([])
@@ -222,12 +229,12 @@ class View:
 
     @property
     def shape(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
-        """The elements of the page, each with its attributes; of titles, which hold text of the run, without it."""
+        """The elements of the page, each with its attributes; of those that hold text of the run, without it."""
         return [
             (
                 tag,
                 tuple(
-                    (name, "" if name in FREE or name == "value" else value.partition("?")[0])
+                    (name, "" if name in FREE or name in ("value", "data-body") else value.partition("?")[0])
                     for name, value in attributes.items()
                 ),
             )
@@ -251,9 +258,9 @@ SHEET = (files("aqueue._page") / "static" / "page.html").read_text("utf-8")
 SHEET_IDS = re.findall(r'id="(.+?)"', SHEET)
 
 
-def assert_well_formed(run: Moment, names: Sequence[str] = tuple(VIEWS), **asks: Any) -> None:
+def assert_well_formed(run: Moment, names: Sequence[str] = (), **asks: Any) -> None:
     """Check what holds for the page of any run."""
-    for name in names:
+    for name in names or shown_views(run.can_control):
         view = View(run, name, **asks)
         elements: list[tuple[str, dict[str, str]]] = []
         for part, html in view.parts.items():
@@ -278,7 +285,7 @@ def assert_harmless(tag: str, attributes: dict[str, str]) -> None:
         "p", "span", "svg", "use", "nav", "a", "b", "div", "section", "h2", "h3", "ul", "li", "i", "rect", "dl", "dt",
         "dd", "small", "header", "table", "thead", "tbody", "tr", "th", "td", "ol", "em", "time", "figure",
         "figcaption", "line", "text", "path", "article", "code", "details", "summary", "button", "pre",
-        "form", "input", "noscript", "title", "footer",
+        "form", "input", "noscript", "title", "footer", "label",
     }  # fmt: skip
     for name, value in attributes.items():
         assert name not in {"style", "src", "srcset", "ping", "formaction"} and not name.startswith("on")
@@ -290,6 +297,8 @@ def assert_harmless(tag: str, attributes: dict[str, str]) -> None:
             assert set(parse_qs(query)) <= {"at", "q", "order", "start", "n"}
         elif name == "href":
             assert value.startswith("#i-")
+        elif name == "data-body":
+            assert isinstance(json.loads(value), dict) and value.isascii()
         elif (tag, name) not in {("input", "value"), ("input", "placeholder")} and name not in FREE:
             assert re.fullmatch(r"[\w%.,# -]*", value), (name, value)
 
@@ -365,7 +374,9 @@ looks = st.tuples(
 def test_page_of_any_run_is_well_formed(events: list[Event], look: tuple[float, float, Liveness]) -> None:
     """Whatever its texts are, each part is one closed element with its name, and nothing in it runs or loads."""
     share, after_s, liveness = look
-    assert_well_formed(MadeUpRun(events[: math.ceil(len(events) * share)], after_s=after_s, liveness=liveness))
+    for can_control in (False, True):
+        shown = events[: math.ceil(len(events) * share)]
+        assert_well_formed(MadeUpRun(shown, after_s=after_s, liveness=liveness, can_control=can_control))
 
 
 @settings(max_examples=80)
@@ -373,10 +384,11 @@ def test_page_of_any_run_is_well_formed(events: list[Event], look: tuple[float, 
 def test_figures_of_any_run_are_those_of_its_view(events: list[Event], look: tuple[float, float, Liveness]) -> None:
     """At any moment; no count, age or wait is negative, and no sentence lacks a part."""
     share, after_s, liveness = look
-    run = MadeUpRun(events[: math.ceil(len(events) * share)], after_s=after_s, liveness=liveness)
+    shown = events[: math.ceil(len(events) * share)]
+    run = MadeUpRun(shown, after_s=after_s, liveness=liveness, can_control=True)
 
     assert_agrees(run)
-    for name in VIEWS:
+    for name in shown_views(run.can_control):
         text = View(run, name).text
         assert not re.search(r"(?<!\w)-\d", text), text  # but in dates
         assert not re.search(r"\bNone\b|\bnan\b|\binf\b|  |\b1 \w+s (failed|outstanding|still|done)\b", text), text
@@ -730,10 +742,10 @@ def test_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "There was no item"), (1, "The item is done"), (3, "All 3 items are done")]
+    ("count", "words"), [(0, "There was no item"), (1, "The item has completed"), (3, "All 3 items have completed")]
 )
 def test_completed(count: int, words: str) -> None:
-    """Everything is done, whatever there was."""
+    """Everything has completed, whatever there was."""
     view = View(MadeUpRun(completed(count), after_s=100))
 
     assert view.said("state").startswith("Completed at ")
@@ -971,9 +983,9 @@ def test_sixty_types() -> None:
 @pytest.mark.parametrize(
     ("count", "kinds", "more"),
     [
-        (2_000, "100 kinds or more", "and 60 more kinds"),  # no more are counted
-        (99, "99 kinds", "and 59 more kinds"),
-        (41, "41 kinds", "and 1 more kind"),
+        (2_000, "100 kinds or more", "and 1,960 failures of less frequent kinds"),  # no more are counted
+        (99, "99 kinds", "and 59 failures of less frequent kinds"),
+        (41, "41 kinds", "and 1 failure of less frequent kinds"),
         (40, "40 kinds", ""),
     ],
 )
@@ -985,7 +997,7 @@ def test_hundred_kinds_of_failures(count: int, kinds: str, more: str) -> None:
     assert view.said("failed") == f"{count:,} items failed for good, in {kinds}"
     assert View(run).figures()["Failed"] == (f"✗ {count:,}", f"{kinds}, for good")
     assert len(view.part("list").find_all("article")) == 40
-    assert view.said("list").endswith(more) and ("more kind" in view.said("list")) == bool(more)
+    assert view.said("list").endswith(more) and ("less frequent" in view.said("list")) == bool(more)
     assert View(run).said("kinds").count("×") == 3
     assert_well_formed(run)
 
@@ -1141,7 +1153,8 @@ def test_hostile_text_is_only_text() -> None:
     for hostile, harmless in zip(hostile_runs(HOSTILE), hostile_runs(HARMLESS), strict=True):
         assert_well_formed(hostile)
         assert state_of(hostile) == state_of(harmless)
-        for name in VIEWS:
+        hostile.can_control = harmless.can_control = True
+        for name in shown_views(can_control=True):
             view, other = View(hostile, name), View(harmless, name)
             assert view.shape == other.shape
             assert not set("\u202e\u2028\x1b\x00\ud800") & set(view.document)
@@ -1153,6 +1166,26 @@ def test_hostile_text_is_only_text() -> None:
     assert seen > 300
 
 
+def dialogs_of(run: Moment, text: str) -> list[Html]:
+    """Return each dialog, about a group, a type and an error of that name."""
+    preview = Preview(count=7, types={text: 7}, others={"running": 1}, hooks=2, is_live=False)
+    request = OnItems(types=(text,), states=("failed",), error=text)
+    words = ["aqueue", text]
+    asked = [items_dialog(run, name, request, preview, words) for name in ("retry", "skip", "cancel")]
+    return [stop_dialog(run, words), limit_dialog(run, text), *asked]
+
+
+def test_hostile_text_is_only_text_in_dialogs() -> None:
+    """As in the page."""
+    for hostile, harmless in zip(hostile_runs(HOSTILE), hostile_runs(HARMLESS), strict=True):
+        for dialog, other in zip(dialogs_of(hostile, HOSTILE), dialogs_of(harmless, HARMLESS), strict=True):
+            shapes = [[tag for tag, _ in Shape(html).elements] for html in (dialog, other)]
+            assert shapes[0] == shapes[1]
+            for tag, attributes in Shape(dialog).elements:
+                assert_harmless(tag, attributes)
+            assert not set("\u202e\u2028\x1b\x00\ud800") & set(dialog)
+
+
 @given(hostile_text)
 def test_name_of_the_file_stays_in_its_place(name: str) -> None:
     """It is in the title and in the heading, and a placeholder in it is none."""
@@ -1162,6 +1195,188 @@ def test_name_of_the_file_stays_in_its_place(name: str) -> None:
     assert len(re.findall("<h1>", page)) == len(re.findall("<title>", page)) == 1
     assert page.count("<script") == 1
     assert "$" not in page or "$" in name
+
+
+# ---- what a person can do --------------------------------------------------------------------------------------------
+
+
+def verbs_in(html: str) -> list[tuple[str, str, object]]:
+    """Return what the buttons do: what each says, its verb and its request."""
+    buttons = BeautifulSoup(html, "html.parser").select("[data-verb]")
+    return [(said(one), str(one["data-verb"]), json.loads(str(one.get("data-body", "{}")))) for one in buttons]
+
+
+def all_verbs(view: View) -> set[str]:
+    """Return the verbs of a view."""
+    return {name for _, name, _ in verbs_in(view.document)}
+
+
+def test_a_read_only_page_has_no_buttons() -> None:
+    """Neither a tab nor a button, and it says so."""
+    script = with_failures(3)
+    for run in (MadeUpRun(script), MadeUpRun(script[:-1], after_s=1)):
+        for name in ("now", "failures"):
+            view = View(run, name)
+            assert all_verbs(view) == set()
+            assert view.said("access") == "Read-only"
+            assert "Control" not in view.said("tabs") and "data-control" not in view.document
+    assert "control" not in shown_views(can_control=False)
+
+
+def limited() -> Script:
+    """Return the script of a run with an item in a group, of which a person has changed the limit."""
+    script = Script(num_workers=4)
+    for worker in (1, 2):
+        item = script.enqueue(group="shop")
+        script.start(item, worker=worker, group="shop")
+    script.enqueue(group="shop")
+    limit = ev.GroupLimit(concurrent=4)
+    script.add(ev.GroupLimitChanged, group="shop", concurrent=2, by=ANNA, program=limit)
+    return script
+
+
+def test_what_can_be_done_to_a_live_run() -> None:
+    """It can be paused, stopped, and given other workers and limits; what is in force is listed, with who has set it."""
+    view = View(MadeUpRun(limited().events, after_s=1, can_control=True), "control")
+
+    assert verbs_in(view.parts["access"]) == [("Pause", "pause", {})]
+    assert [one[:2] for one in verbs_in(view.parts["steer"])] == [("Pause run", "pause"), ("Stop…", "stop")]
+    assert view.said("steer") == (
+        "Run After a pause nothing new starts; running items finish (2 now). A resumed run stays paused. Pause run Stop…"
+    )
+    assert view.said("crew-size").startswith("Workers 2 busy, 2 idle This is the program's number.")
+    assert view.part("stepper").input["value"] == "4"  # type: ignore[index]
+    assert re.fullmatch(r"In force shop 2 at once, set .+ by anna@host \(program: 4 at once\)", view.said("in-force"))
+    assert verbs_in(view.parts["limits"]) == [
+        ("Pause", "pause", {"group": "shop"}),
+        ("Edit…", "limit", {"group": "shop"}),
+    ]
+
+
+def test_what_can_be_done_to_a_paused_run() -> None:
+    """It can be unpaused, wherever it could be paused, and so can a paused group; what was set says by whom."""
+    script = limited()
+    script.add(ev.GroupPaused, group="shop", by=ANNA)
+    script.add(ev.RunPaused, by=ANNA)
+    script.add(ev.RunWorkersChanged, num_workers=9, program=4, by=ANNA)
+    view = View(MadeUpRun(script.events, after_s=1, can_control=True), "control")
+
+    assert verbs_in(view.parts["access"]) == [("Unpause", "unpause", {})]
+    assert verbs_in(view.parts["steer"])[0] == ("Unpause run", "unpause", {})
+    assert ("Unpause", "unpause", {"group": "shop"}) in verbs_in(view.parts["limits"])
+    assert view.part("stepper").input["value"] == "9"  # type: ignore[index]
+    assert "The program's number is 4." in view.said("crew-size")
+    assert view.said("crew-advice") == "Nothing starts until a person unpauses it, with aqueue unpause."
+    assert len(view.part("in-force").find_all("li")) == 4
+
+
+def test_what_can_be_done_while_a_run_stops() -> None:
+    """What runs can be cancelled; the rest holds for its resume."""
+    script = limited()
+    script.add(ev.RunStopping, reason="stop was called")
+    run = MadeUpRun(script.events, after_s=1, can_control=True)
+
+    assert [words for words, *_ in verbs_in(View(run, "control").parts["steer"])] == ["Pause run", "Stop now…"]
+    assert [(words, body) for words, _, body in verbs_in(stop_dialog(run, []))] == [("Stop now", {"now": True})]
+
+
+def test_what_can_be_done_to_a_run_without_a_process() -> None:
+    """It can't be stopped; the rest holds from its resume on, and it is said so."""
+    view = View(MadeUpRun(limited().events, liveness="gone", can_control=True), "control")
+
+    assert all_verbs(view) == {"pause", "workers", "limit"}
+    assert not verbs_in(view.parts["access"])
+    assert "No process runs the run: what is set here holds from its resume on. There is nothing to stop." in view.said(
+        "steer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "error", "why"),
+    [
+        (completed(3), "", "The run is completed: nothing is left to start."),
+        ([], "", "Nothing is recorded yet: a run can be steered once it has begun."),
+        (limited().events, "the disk is gone", "The journal can't be read, and nothing can be written into it."),
+    ],
+)
+def test_where_nothing_can_be_done(events: list[Event], error: str, why: str) -> None:
+    """There is no button, and the reason is said."""
+    run = MadeUpRun(events, after_s=1, can_control=True)
+    run.error = error
+    view = View(run, "control")
+
+    assert all_verbs(view) == set()
+    assert why in view.said("steer") and why in view.said("crew-size")
+
+
+def test_workers_of_a_cluster_are_not_set_here() -> None:
+    """The run refuses it; the page says where they are started."""
+    view = View(MadeUpRun(on_a_cluster(2, 3)[:-1], after_s=1, can_control=True), "control")
+
+    assert view.part("stepper").has_attr("hidden")
+    assert "The run is on a cluster: start or stop worker processes there." in view.said("crew-size")
+
+
+def test_failures_can_be_retried_and_skipped_by_kind() -> None:
+    """The request means those of the class that failed with exactly that error, whatever characters are in its name."""
+    script = Script()
+    error = ev.ErrorInfo("module:Bad[*]?", "it broke", "")
+    for phase in ("process", "process", "after_children"):
+        item = script.enqueue()
+        script.start(item)
+        script.fail(item, error, phase=phase)
+    run = MadeUpRun(script.events, after_s=1, can_control=True)
+
+    request = {"types": ["module:Page"], "states": ["failed"], "error": exactly("module:Bad[*]?")}
+    expected = [("Retry 3…", "retry", request), ("Skip 3…", "skip", request)]
+    assert (
+        verbs_in(View(run, "failures").parts["list"]) == expected * 2
+    )  # in their hooks is a kind of its own, and looks alike
+    assert fnmatchcase("module:Bad[*]?", exactly("module:Bad[*]?"))
+    run.error = "the disk is gone"
+    assert verbs_in(View(run, "failures").parts["list"]) == []
+
+
+def test_a_dialog_says_what_a_command_does() -> None:
+    """How many items, what runs because of it, what is left out, and the same command; the button repeats the number."""
+    script = Script()
+    for _ in range(3):
+        item = script.enqueue()
+        script.start(item)
+        script.fail(item, BOOM)
+    run = MadeUpRun(script.events, after_s=1)
+    request = OnItems(states=("failed",))
+    preview = Preview(count=2, types={"module:Page": 2}, others={"running": 3, "unknown": 1}, hooks=1, is_live=True)
+    html = items_dialog(run, "retry", request, preview, ["aqueue", "retry", "'my run.db'"])
+    text = said(BeautifulSoup(html, "html.parser").div)
+
+    assert text.startswith("Retry 2 failed items of Page? 2 items run again, with fresh attempts")
+    assert "Once everything below has succeeded, 1 hook of ancestors will run." in text
+    assert "The number of failed items goes from 3 to 1." in text
+    assert "Not included: 3 running, 1 unknown." in text
+    assert "aqueue retry 'my run.db'" in text and ", from the page." in text
+    assert verbs_in(html) == [("Retry 2 items", "retry", {"states": ["failed"]})]
+    assert BeautifulSoup(html, "html.parser").select("[autofocus]")[0].text == "Cancel"
+
+    lost = items_dialog(run, "cancel", request, Preview(1, {"module:Page": 1}, {}, 0, is_live=False), [])
+    assert "Cancel 1 failed item of Page?" in lost and "1 item fails, and stays failed" in lost
+    assert "holds from its resume on" in lost and "goes from" not in lost
+
+
+def test_the_form_for_a_limit() -> None:
+    """It begins with the limit that holds, and leads back to that of the program if a person has changed it."""
+    run = MadeUpRun(limited().events, after_s=1)
+    form = BeautifulSoup(limit_dialog(run, "shop"), "html.parser").form
+    assert isinstance(form, Tag)
+
+    assert {str(one["name"]): one["value"] for one in form.find_all("input")} == {"concurrent": "2", "per_second": ""}
+    assert "Running items count: 2 now." in said(form)
+    assert verbs_in(str(form))[1] == (
+        "Back to the program's: 4 at once",
+        "limit",
+        {"group": "shop", "is_default": True},
+    )
+    assert [words for words, *_ in verbs_in(limit_dialog(run, "other"))][1:] == []
 
 
 # ---- pictures ------------------------------------------------------------------------------------------------------
@@ -1203,6 +1418,17 @@ def test_axis_reaches_to_a_round_number_not_far_above(most: float) -> None:
     assert most <= top <= 2.5 * most
     assert float(f"{top:.1e}") == pytest.approx(top)
     assert len(_short(top)) <= 6 and len(_short(top / 2)) <= 7
+
+
+def test_what_was_skipped_has_a_line() -> None:
+    """In the chart of what was found, where anything was."""
+    script = working()
+    assert "skipped" not in View(MadeUpRun(script.events)).said("charts")
+    item = script.enqueue()
+    script.add(ev.ItemSkipped, item=item, type=PAGE)
+    charts = View(MadeUpRun(script.events)).part("charts")
+
+    assert len(charts.select("path.line.skipped")) == len(charts.select("i.key.skipped")) == 1
 
 
 def test_axis_of_nothing() -> None:

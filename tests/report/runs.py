@@ -3,16 +3,14 @@
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
-from pathlib import Path
 from random import Random
-from typing import Literal
+from unittest.mock import patch
 
-import msgspec
-
+from aqueue._history import record
 from aqueue._history.history import History, Line
-from aqueue._history.record import Record
+from aqueue._history.process import Liveness
 from aqueue.cli import _report
-from aqueue.cli._report import Fold
+from aqueue.cli._report import FrozenRun
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -43,13 +41,13 @@ ERROR = ErrorInfo("httpx:ConnectError", "no such name", TRACEBACK)
 class EventsHistory(History):
     """A history of events that are in memory."""
 
-    name = "events"
-    path: Path | None = None
     is_journal = False
-    is_over = True
 
-    def __init__(self, batches: Iterable[Sequence[Event]]) -> None:
-        """Make it of events in their order."""
+    def __init__(self, batches: Iterable[Sequence[Event]], name: str = "events", notes: Sequence[str] = ()) -> None:
+        """Make it of events in their order, and of what there is to say about its figures."""
+        super().__init__(name, None)
+        self.is_over = True
+        self._notes = notes
         self._batches = iter(batches)
         self._events: dict[int, Event] = {}
 
@@ -73,19 +71,25 @@ class EventsHistory(History):
         """Return those of these numbers."""
         return {seq: self._events[seq] for seq in seqs if seq in self._events}
 
+    def caveats(self) -> list[str]:
+        """Return what was given."""
+        return [*self._notes]
+
     def close(self) -> None:
         """Do nothing."""
 
 
-def recorded(
-    batches: Iterable[Sequence[Event]], liveness: Literal["alive", "gone", "elsewhere"] = "elsewhere"
-) -> tuple[Record, Fold]:
-    """Return the record of a run, whose process is there or not, and the fold of its report, which hasn't been ended."""
-    fold = Fold()
-    record = Record(EventsHistory(batches), fold.apply)
-    if record.view.state != "finished":
-        record.state = msgspec.structs.replace(record.state, liveness=liveness)
-    return record, fold
+def frozen(
+    batches: Iterable[Sequence[Event]],
+    *,
+    source: str = "run.db",
+    now: float,
+    notes: Sequence[str] = (),
+    liveness: Liveness = "elsewhere",
+) -> FrozenRun:
+    """Return a run as it is read at a moment, when its process is there or not."""
+    with patch.object(record, "liveness", lambda *_: liveness), patch("aqueue._history.record.time.time", lambda: now):
+        return FrozenRun(EventsHistory(batches, source, notes))
 
 
 def render(
@@ -94,11 +98,10 @@ def render(
     source: str = "run.db",
     now: float,
     notes: Sequence[str] = (),
-    liveness: Literal["alive", "gone", "elsewhere"] = "elsewhere",
+    liveness: Liveness = "elsewhere",
 ) -> str:
-    """Return the page of a run from its events."""
-    record, fold = recorded(batches, liveness)
-    return _report.page(record, fold, source=source, now=now, notes=notes)
+    """Return the report of the same."""
+    return _report.page(frozen(batches, source=source, now=now, notes=notes, liveness=liveness))
 
 
 def large(items: int, *, workers: int, text: str = "https://example.org/", seed: int = 1) -> Iterator[list[Event]]:

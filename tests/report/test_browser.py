@@ -1,25 +1,26 @@
-"""The page in a real browser: it draws, works by keyboard, can be read by all, and asks for nothing from outside.
+"""The report in a real browser: it draws, works by keyboard, can be read by all, and asks for nothing from outside.
 
 These need Chromium and Playwright: `make browser-test`.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aqueue.events import Event, RunResumed
 from aqueue.testing._scripted_runs import Script, completed, with_workers
+from tests.browser import Visit as BaseVisit
 from tests.browser import chromium, violations
 from tests.report.runs import HOSTILE, large, of_everything, render
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-CHARTS = ("rate", "found", "busy", "timeline", "durations", "tree")
+CHARTS = ("timeline", "durations", "tree")
 CONTRAST_OF_TEXT = 4.5
 CONTRAST_OF_GRAPHICS = 3.0
 
@@ -39,7 +40,10 @@ COLORS_OF = """async (name) => {
 # What a rule of the style sheet comes to, as [red, green, blue].
 COLOR_NAMED = """(name) => {
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    canvas.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+    const probe = document.body.appendChild(document.createElement("i"));
+    probe.style.color = `var(--${name})`;
+    canvas.fillStyle = getComputedStyle(probe).color;
+    probe.remove();
     canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
 }"""
@@ -58,49 +62,18 @@ def browser() -> Iterator["Browser"]:
         yield browser
 
 
-class Visit:
+class Visit(BaseVisit):
     """A page that is open in the browser, and what went on there."""
 
     def __init__(self, browser: "Browser", file: Path, **options: Any) -> None:
-        options = {"viewport": {"width": 1200, "height": 900}, "locale": "en-US", "timezone_id": "UTC", **options}
-        self._context = browser.new_context(offline=True, **options)
-        self.page: Page = self._context.new_page()
-        self.requests: list[str] = []
-        self.messages: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.messages.append(message.text))
-        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.on("dialog", self._refuse)
-        self.page.goto(file.as_uri())
-
-    def _refuse(self, dialog: "Dialog") -> None:
-        self.messages.append(f"a dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._context.close()
-
-    def until(self, condition: str) -> None:
-        """Wait until something is true in the page. Playwright's own way to wait needs eval, which the page forbids."""
-        self.page.evaluate(
-            f"() => new Promise((done) => {{ const look = () => (({condition}) ? done() : requestAnimationFrame(look)); look(); }})"
+        super().__init__(
+            browser, offline=True, **{"viewport": {"width": 1200, "height": 900}, "timezone_id": "UTC", **options}
         )
-
-    def press(self, *keys: str) -> None:
-        """Press one key after the other."""
-        for key in keys:
-            self.page.keyboard.press(key)
+        self.page.goto(file.as_uri())
 
     def focus(self, selector: str) -> None:
         """Give an element the keyboard's focus."""
         self.page.locator(selector).focus()
-
-    def text(self, selector: str) -> str:
-        """Return what an element says."""
-        return str(self.page.locator(selector).inner_text())
 
     def point_along(self, chart: str, *, until: str) -> None:
         """Move the pointer along a chart, near its upper edge, until its tooltip shows and has that text in it."""
@@ -158,6 +131,7 @@ def written(folder: Path, name: str) -> Path:
     runs: dict[str, Iterable[list[Event]]] = {
         "everything": [everything],
         "hostile": [of_everything(HOSTILE)],
+        "empty": [completed(0)],
         "small": [completed(5)],
         "workers": [with_workers(250)],
         "large": large(20_000, workers=30),
@@ -176,7 +150,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Write the pages of several runs."""
     folder = tmp_path_factory.mktemp("pages")
     return {
-        name: written(folder, name) for name in ("everything", "hostile", "small", "workers", "large", "chain", "loop")
+        name: written(folder, name)
+        for name in ("everything", "hostile", "empty", "small", "workers", "large", "chain", "loop")
     }
 
 
@@ -191,7 +166,15 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(
             assert len(visit.colors_of(chart)) > 3, chart
 
         assert visit.messages == []
-        assert {url.partition(",")[0] for url in visit.requests} <= {files[name].as_uri(), "data:"}
+        assert {one.url.partition(",")[0] for one in visit.requests} <= {files[name].as_uri(), "data:"}
+
+
+def test_run_without_an_item(browser: "Browser", files: dict[str, Path]) -> None:
+    """There is nothing to draw, and no error of it."""
+    with Visit(browser, files["empty"]) as visit:
+        assert visit.page.locator(".plot").count() == 0
+        assert visit.text("#tabs").split() == ["Summary", "Failures", "Workers", "Facts"]
+        assert visit.messages == []
 
 
 def test_the_policy_stops_what_should_not_be_there(browser: "Browser", files: dict[str, Path]) -> None:
@@ -230,6 +213,32 @@ def test_the_scheme_switches_while_the_page_is_open(browser: "Browser", files: d
             assert {light_accent, dark_accent} & light[chart] == {light_accent}, chart
 
 
+def test_reader_chooses_the_scheme(browser: "Browser", files: dict[str, Path]) -> None:
+    """With a button, for page and charts; paper is light all the same."""
+    with Visit(browser, files["everything"], color_scheme="light") as visit:
+        light = number_of(visit.color("accent"))
+        visit.page.locator("#theme").click()
+        dark = number_of(visit.color("accent"))
+
+        for chart in CHARTS:
+            assert {light, dark} & visit.colors_of(chart) == {dark}, chart
+        visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        visit.page.emulate_media(media="print")
+        for chart in CHARTS:
+            assert {light, dark} & visit.colors_of(chart) == {light}, chart
+        assert visit.messages == []
+
+
+def test_tabs_lead_to_their_sections(browser: "Browser", files: dict[str, Path]) -> None:
+    """Each section begins below the header, which stays."""
+    with Visit(browser, files["everything"], reduced_motion="reduce") as visit:
+        header = visit.page.evaluate("document.querySelector('.top').getBoundingClientRect().bottom")
+        for tab in visit.page.locator("#tabs a").all()[1:-1]:  # the first is at the top, the last at the end
+            tab.click()
+            target = f"document.querySelector('{tab.get_attribute('href')}').getBoundingClientRect().top"
+            assert header <= visit.page.evaluate(target) <= header + 150
+
+
 @pytest.mark.parametrize("name", ["everything", "hostile", "workers", "large"])
 def test_a_phone_scrolls_in_one_direction(browser: "Browser", files: dict[str, Path], name: str) -> None:
     """At 360 pixels nothing is wider than the screen, with every part unfolded; wide tables scroll by themselves."""
@@ -247,7 +256,7 @@ def test_charts_follow_the_window(browser: "Browser", files: dict[str, Path]) ->
     with Visit(browser, files["everything"]) as visit:
         visit.page.set_viewport_size({"width": 400, "height": 700})
         visit.until(
-            "[...document.querySelectorAll('.chart canvas')].every((one) => one.getBoundingClientRect().width < 400)"
+            "[...document.querySelectorAll('.plot canvas')].every((one) => one.getBoundingClientRect().width < 400)"
         )
 
         assert visit.page.evaluate("document.documentElement.scrollWidth") == 400
@@ -434,23 +443,23 @@ def test_colours_stand_out(browser: "Browser", files: dict[str, Path], scheme: s
 
 
 def test_without_javascript_the_figures_are_there(browser: "Browser", files: dict[str, Path]) -> None:
-    """Where scripts are off, no empty charts are shown but a sentence, the summary, the failures and all tables."""
+    """Where scripts are off, no empty charts are shown but a sentence, the views, and all tables."""
     with Visit(browser, files["everything"], java_script_enabled=False) as visit:
-        assert visit.page.locator(".chart >> visible=true").count() == 0
-        assert visit.page.get_by_text("The charts need JavaScript").is_visible()
-        assert visit.page.get_by_text("Items by type", exact=True).is_visible()
+        assert visit.page.locator(".plot >> visible=true").count() == 0
+        assert visit.page.locator("noscript p").is_visible()
+        assert visit.page.locator("#charts svg.chart >> visible=true").count() == 2
+        assert visit.page.locator("button >> visible=true").count() == 0
         assert visit.page.locator(".failure").first.is_visible()
         visit.page.locator("#timeline summary").click()
         assert visit.page.get_by_text("Totals of each worker").is_visible()
 
 
-def test_moments_are_shown_in_local_time(browser: "Browser", files: dict[str, Path]) -> None:
-    """A moment is shown in the reader's time zone, which is named, and in UTC when it is pointed at."""
-    with Visit(browser, files["small"], timezone_id="Asia/Tokyo") as visit:
-        moment = visit.page.locator("time").first
-
-        assert moment.inner_text() == "Nov 15, 2023, 7:13:20 AM GMT+9"
-        assert moment.get_attribute("title") == "2023-11-14 22:13:20 UTC"
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York"])
+def test_time_zone_is_named_where_it_is_another(browser: "Browser", files: dict[str, Path], zone: str) -> None:
+    """The times of a report are those of the machine that made it; only a reader elsewhere has to be told more than in the tag."""
+    with Visit(browser, files["small"], timezone_id=zone) as visit:
+        assert visit.page.locator("#zone").is_visible()
+        assert visit.text("#access").endswith(visit.text("#zone").rpartition(" ")[2])
 
 
 def test_paper_is_light_and_has_no_buttons(browser: "Browser", files: dict[str, Path]) -> None:
@@ -460,7 +469,7 @@ def test_paper_is_light_and_has_no_buttons(browser: "Browser", files: dict[str, 
         visit.page.emulate_media(media="print", color_scheme="dark")
         assert luminance(visit.color("text")) < 0.05
         assert luminance(visit.color("surface")) > 0.9
-        assert number_of(visit.color("accent")) in visit.colors_of("rate")
+        assert number_of(visit.color("accent")) in visit.colors_of("timeline")
         assert visit.page.locator("button >> visible=true").count() == 0
         assert visit.page.pdf(format="A4").startswith(b"%PDF")
 

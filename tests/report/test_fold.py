@@ -1,12 +1,12 @@
 """The report's fold: exact figures, however the events are cut into batches, and bounded however many there are.
 
-It is `_page.over_time`, which is made of `_page.series` and `_page.timeline`; the page shows it by `cli._report._charts` and
+It is `_page.over_time`, which is made of `_page.series` and `_page.timeline`; the report shows it by `cli._report._charts` and
 `cli._report._sections`.
 """
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -19,12 +19,11 @@ from aqueue._page.html import clock, counted
 from aqueue._page.over_time import MAX_TYPES, OTHER_TYPES, Durations, End, Fold, bin_edge
 from aqueue._page.series import MAX_BINS, Series
 from aqueue._page.timeline import MAX_ROWS, MAX_SPANS, Outcome, Span, Timeline
-from aqueue.cli._report._charts import MAX_CELLS, chart_data, over_time, timeline, tree, tree_cells
-from aqueue.cli._report._sections import failures, headline, limits, slowest, status, summary
+from aqueue.cli._report._charts import MAX_CELLS, chart_data, timeline, tree, tree_cells
+from aqueue.cli._report._sections import slowest
 from aqueue.events import (
     ErrorInfo,
     Event,
-    GroupPaused,
     ItemCompleted,
     ItemEnqueued,
     ItemFailed,
@@ -33,13 +32,11 @@ from aqueue.events import (
     ItemStarted,
     Phase,
     ProcessLeft,
-    RunPaused,
     RunResumed,
-    RunUnpaused,
 )
 from aqueue.figures import duration
 from aqueue.testing._scripted_runs import BOOM, Script, every_event_type, interrupted, with_retries, with_workers
-from tests.report.runs import recorded
+from tests.report.runs import EventsHistory
 from tests.strategies import event_streams
 
 FOLDER, PAGE = "module:Folder", "module:Page"
@@ -48,6 +45,12 @@ FOLDER, PAGE = "module:Folder", "module:Page"
 def folded(events: Sequence[Event], *, now: float = 0.0, how: End = "unknown") -> Fold:
     """Return the fold of the events of a run, told of their end."""
     return both(events, now=now, how=how)[1]
+
+
+def recorded(batches: Iterable[Sequence[Event]]) -> tuple[Record, Fold]:
+    """Return the record of a run, and the fold of the same events, which hasn't been ended."""
+    fold = Fold()
+    return Record(EventsHistory(batches), fold.apply), fold
 
 
 def both(events: Sequence[Event], *, now: float = 0.0, how: End = "unknown") -> tuple[Record, Fold]:
@@ -59,8 +62,7 @@ def both(events: Sequence[Event], *, now: float = 0.0, how: End = "unknown") -> 
 
 def data_of(record: Record, fold: Fold) -> dict[str, Any]:
     """Return all that the charts of a run draw."""
-    cells = tree_cells(record, fold)
-    return chart_data(record, fold, fold.series.bins(fold.elapsed_s), cells)
+    return chart_data(fold, tree_cells(record, fold))
 
 
 def spans_of(fold: Fold) -> list[Span]:
@@ -177,10 +179,9 @@ def on_a_cluster() -> Script:
 
 def test_workers_of_a_cluster_come_and_go() -> None:
     """Over time there are those of the worker processes that are there; of a process of the run, the most are told."""
-    record, fold = both(on_a_cluster().finish("interrupted"))
+    fold = folded(on_a_cluster().finish("interrupted"))
 
     assert [count for count, _ in groupby(period.workers for period in fold.series.bins(60.0))] == [0, 2, 5, 3]
-    assert [count for count, _ in groupby(count for _, count in data_of(record, fold)["workers"])] == [0, 2, 5, 3]
     assert [process.num_workers for process in fold.processes] == [5]
 
 
@@ -222,7 +223,8 @@ def test_a_run_without_an_end(how: End, outcome: str, took_s: float) -> None:
     fold = folded(script.events, now=script.events[1].at + 0.01 + 50.0, how=how)
 
     (span,) = spans_of(fold)
-    assert (status(fold), span.outcome, fold.unended) == (how, outcome, 1)
+    assert fold.last is not None
+    assert (fold.last.end, span.outcome, fold.unended) == (how, outcome, 1)
     assert span.end - span.start == pytest.approx(took_s)
     assert fold.durations == {}  # how long it will have taken is not known
 
@@ -248,7 +250,7 @@ def test_a_cancelled_attempt_is_cut_short() -> None:
 
     assert [span.outcome for span in spans_of(fold)] == ["completed", "interrupted", "interrupted"]
     assert sum(type.count for type in fold.durations.values()) == 1
-    assert status(fold) == "interrupted"
+    assert fold.last is not None and fold.last.end == "interrupted"
 
 
 def test_a_hook_that_fails_takes_its_item_from_the_done() -> None:
@@ -265,8 +267,8 @@ def test_a_hook_that_fails_takes_its_item_from_the_done() -> None:
     assert (last.enqueued, last.done, last.failed) == (1, 0, 1)
 
 
-def reopened(failed: Phase, *, again: bool) -> tuple[Record, Fold]:
-    """Return a run of which a failure was reopened by a resume, and failed again or completed."""
+def reopened(failed: Phase) -> Fold:
+    """Return the fold of a run of which a failure was reopened by a resume, and completed."""
     script = Script()
     item, other = script.enqueue(), script.enqueue()
     if failed == "after_children":
@@ -280,41 +282,20 @@ def reopened(failed: Phase, *, again: bool) -> tuple[Record, Fold]:
     script.begin(RunResumed)
     script.add(ItemReopened, item=item, type="module:Page", failed=failed)
     script.start(item, attempt=2, phase=failed)
-    if again:
-        script.fail(item, ErrorInfo("module:Boom", "again"), phase=failed, attempt=2)
-    elif failed == "process":
+    if failed == "process":
         script.complete(item, attempt=2)
     else:
         script.end_hook(item)
-    return both(script.finish("failed"))
+    return folded(script.finish("failed"))
 
 
 @pytest.mark.parametrize("failed", ["process", "after_children"])
 def test_a_reopened_failure_counts_no_more(failed: Phase) -> None:
     """What failed and then succeeded in a later process is no failure in the end."""
-    record, fold = reopened(failed, again=False)
+    fold = reopened(failed)
 
-    assert "module:Boom" not in failures(record) and "module:Other" in failures(record)
     last = fold.series.bins(fold.elapsed_s)[-1]
     assert (last.done, last.failed) == (1, 1)
-
-
-def test_the_example_of_a_kind_is_a_failure_that_still_counts() -> None:
-    """A failure whose item was reopened gives way, as the example, to the next of its kind."""
-    said = failures(reopened("process", again=True)[0])
-
-    assert said.count("module:Boom") == 1
-    assert "<q>again</q>" in said
-
-
-def test_kinds_of_failures_are_bounded() -> None:
-    """More kinds than the page has are counted all the same."""
-    script = Script()
-    for number in range(1_002):
-        item = script.enqueue()
-        script.start(item)
-        script.fail(item, ErrorInfo(f"module:Error{number}", "", "Traceback"))
-    assert "952 failures of less frequent kinds" in failures(both(script.events)[0])
 
 
 def test_processes_and_gaps_are_bounded() -> None:
@@ -329,15 +310,6 @@ def test_processes_and_gaps_are_bounded() -> None:
     lengths = [length_s for _, length_s, _ in fold.gaps()]
     assert len(lengths) == 99 and max(lengths) > 10.0**6
     assert fold.series.width_s < 1
-
-
-def test_lines_end_with_the_run() -> None:
-    """What is drawn over time is in order, and ends where the run does."""
-    drawn = data_of(*both(crashed_and_resumed().finish("completed")))
-
-    for name in ("busy", "rate", "enqueued", "done", "workers"):
-        assert drawn[name][-1][0] == drawn["end"]
-        assert [at for at, _ in drawn[name]] == sorted(at for at, _ in drawn[name])
 
 
 @given(event_streams(), st.data())
@@ -486,7 +458,7 @@ def test_the_slowest_items_are_shown_each_by_its_last_attempt() -> None:
         item = script.enqueue()
         script.start(item)
         script.add(ItemCompleted, item=item, worker=1, duration_s=float(number))
-    shown = re.findall(r'<th scope="row" class="figure">(\d+)</th>', slowest(both(script.events)[0]))
+    shown = re.findall(r'<th scope="row" class="n">(\d+)</th>', slowest(both(script.events)[0]))
 
     assert shown == [str(number) for number in range(100, 75, -1)]
 
@@ -590,12 +562,11 @@ def test_types_are_bounded() -> None:
 
 def test_a_run_in_which_nothing_happened() -> None:
     """A run of no items and no time has figures for every chart all the same."""
-    record, fold = both(Script().events)
+    fold = folded(Script().events)
 
     assert fold.elapsed_s == 0.0
     (only,) = fold.series.bins(0.0)
     assert (only.enqueued, only.rate, only.busy) == (0, 0.0, 0.0)
-    assert "0 found" in over_time(record, fold, [only])
 
 
 def test_every_type_of_event_is_taken() -> None:
@@ -648,49 +619,7 @@ def test_a_log_that_lacks_much_has_a_page() -> None:
     assert [cell[2] for cell in tree_cells(record, fold)] == [0, 1, 5_000_000, 70, 5_000_001]
 
 
-def test_page_says_what_limited_the_run() -> None:
-    """Shares of the whole run, and what people have set that still holds; what took no time worth saying has no row."""
-    script = Script()
-    item = script.enqueue()
-    script.add(RunPaused, by="anna@laptop via aqueue")
-    script.wait(5)
-    script.add(RunUnpaused, by="anna@laptop via aqueue")
-    script.start(item)
-    script.wait(15)
-    script.complete(item)
-    script.add(GroupPaused, group="<b>", by="anna@laptop via aqueue")
-    said = limits(both(script.finish("completed"))[0])
-
-    assert re.findall(r"<th scope=\"row\">(.*?)</th><td.*?>(.*?)</td>", said) == [
-        ("A person had paused the run", "25 %"),
-        ("Workers were idle because the queue was empty", "75 %"),
-    ]
-    assert re.search(r"<li>&lt;b&gt; paused \d\d\d\d-\d\d-\d\d \d\d:\d\d by anna@laptop</li>", said)
-    assert limits(both(Script().finish("completed"))[0]) == "<p>Nothing, as far as its events tell.</p>"
-
-
-def test_page_names_what_was_skipped() -> None:
-    """In its headline, its tiles and the table of types; a failure that was skipped is none."""
-    script = Script()
-    first, second = script.enqueue(), script.enqueue()
-    for item in (first, second):
-        script.start(item)
-        script.fail(item, BOOM)
-    script.finish("failed")
-    script.edit()
-    script.skip(first, had_failed=True)
-    one = both(script.events)
-    script.skip(second, had_failed=True)
-    record, fold = both(script.events)
-
-    assert "✗</span> Failed</strong> 0 of 2 items completed in 70 ms; 1 failed, 1 skipped" in headline(*one)
-    assert ">✓</span> Completed</strong> 0 of 2 items completed in 70 ms; 2 skipped" in headline(record, fold)
-    assert "<dd>0 <small>of 2, 2 skipped by a person</small></dd>" in summary(record, fold)
-    assert "No item has failed" in failures(record)
-    assert "kipped" not in re.sub("Duplicates skipped", "", summary(*both(every_event_type()[:20])))
-
-
-def test_what_was_skipped_has_a_line_a_bar_and_a_column() -> None:
+def test_what_was_skipped_has_a_bar_and_a_column() -> None:
     """Over time, until it runs again: in the run's own time, in which commands on an ended run take none."""
     script = Script()
     root = script.enqueue(FOLDER)
@@ -714,17 +643,12 @@ def test_what_was_skipped_has_a_line_a_bar_and_a_column() -> None:
     record, fold = both(script.events)
     bins = fold.series.bins(fold.elapsed_s)
     at = {at: next(one for one in bins if one.end > at) for at in (5, 15, 25, 35)}
-    data = chart_data(record, fold, bins, tree_cells(record, fold))
-    page = over_time(record, fold, bins)
+    data = chart_data(fold, tree_cells(record, fold))
 
     assert [(one.skipped, one.failed) for one in at.values()] == [(0, 0), (2, 0), (2, 1), (1, 0)]
-    assert data["skipped"][-1][1] == 1
     assert [span[3] for span in data["spans"]] == ["completed", "skipped", "completed"]
     assert [cell[5:7] for cell in data["cells"][:3]] == [[0, 1], [0, 1], [0, 1]]
-    assert '<i class="skipped" aria-hidden="true"></i>skipped</li>' in page
-    assert '<th scope="col" class="figure">Skipped</th>' in page
     assert "skipped by a person (hollow)" in timeline(fold)
-    assert '<th scope="col" class="figure">Skipped</th>' in tree(record, data["cells"])
+    assert '<th scope="col" class="n">Skipped</th>' in tree(record, data["cells"])
     before, before_fold = both(script.events[:8])
-    assert chart_data(before, before_fold, bins, [])["skipped"] == []
-    assert "kipped" not in over_time(before, before_fold, before_fold.series.bins(before_fold.elapsed_s))
+    assert "kipped" not in timeline(before_fold) + tree(before, tree_cells(before, before_fold))

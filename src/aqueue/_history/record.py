@@ -17,6 +17,8 @@ from aqueue._history.process import Liveness, liveness
 from aqueue.events import (
     Counts,
     Event,
+    GroupLimitChanged,
+    GroupPaused,
     ItemDescribed,
     ItemEnqueued,
     ItemFailed,
@@ -24,16 +26,19 @@ from aqueue.events import (
     ItemRetryScheduled,
     ItemSkipped,
     RunEdited,
+    RunPaused,
     RunResumed,
     RunStarted,
+    RunWorkersChanged,
 )
-from aqueue.figures import time_ago
+from aqueue.figures import amount, limit_words, local_minute, person, time_ago
 from aqueue.result import FailureGroup
 from aqueue.text import short_names, visible
 from aqueue.view import RunView
 
 __all__ = [
     "MISFITS",
+    "HoldingCommand",
     "ItemTexts",
     "Record",
     "RunState",
@@ -43,6 +48,7 @@ __all__ = [
     "live_record",
     "process_ended_at",
     "resume_hint",
+    "words_of_command",
 ]
 
 T = TypeVar("T")
@@ -359,3 +365,30 @@ def resume_hint(history: History, counts: Counts, num_cancelled: int = 0) -> str
         else:
             what = f"to retry the cancelled {items}, use aqueue retry; then"
     return f"{what} run the same program again (journal {visible(str(history.path), 1_000)})"
+
+
+HoldingCommand = RunPaused | GroupPaused | RunWorkersChanged | GroupLimitChanged
+"""What a person has set, and still holds."""
+
+
+def words_of_command(event: HoldingCommand, now: float) -> str:
+    """Return what a person has set, when and who it was; not made safe to show.
+
+    Parameters:
+        event: by which it was set.
+        now: when it is read, Unix time in seconds.
+    """
+    who = f"{local_minute(event.at, now)} by {person(event.by)}"
+    match event:
+        case RunPaused():
+            return f"paused {who}"
+        case GroupPaused():
+            return f"{event.group} paused {who}"
+        case RunWorkersChanged():
+            workers = f"{amount(event.num_workers)} worker{'' if event.num_workers == 1 else 's'}"
+            return f"{workers}, set {who} (program: {amount(event.program)})"
+        case GroupLimitChanged():
+            limit = limit_words(event.concurrent, event.per_second) or "no limit"
+            own = event.program
+            program = "" if own is None else f" (program: {limit_words(own.concurrent, own.per_second) or 'no limit'})"
+            return f"{event.group} {limit}, set {who}{program}"

@@ -1,4 +1,4 @@
-"""Lets only those read the page who have its printed address, and only as a page of their own.
+"""Lets only those read the page, and steer its run, who have its printed address, and only as a page of their own.
 
 A server on a loopback address can be reached by every program and every user of the machine, and, by way of the browser, by every
 web site that a user visits. So:
@@ -9,6 +9,8 @@ web site that a user visits. So:
   browser, all ports of a host are one site, and get the same cookies: so the page and its cookie are below a random path, which a
   server of another user on another port can't know.
 - A browser must not say that another site has asked (`Sec-Fetch-Site`).
+- Nothing but what is below `control/` takes a POST, and only with `--control`. A browser must then say that the page itself has asked
+  (`Sec-Fetch-Site`, `Origin`), and what is sent must be JSON, which no form of another site can send.
 - All answers have a policy under which nothing but the page's own files runs or loads, and no site may frame the page.
 """
 
@@ -25,9 +27,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Access", "Keys"]
+__all__ = ["CONTROL", "ENTER", "Access", "Keys"]
 
 ENTER: Final = "/enter"
+
+CONTROL: Final = "/control/"
+"""Below which commands are given."""
+
 _COOKIE: Final = "aqueue"
 _MAX_COOKIES: Final = 100
 _MAX_TOKENS: Final = 20
@@ -48,6 +54,9 @@ _NO_COOKIE: Final = (
 _USED: Final = "This address was used before, or is of another server. Press Enter in the terminal of `aqueue serve` for a new one.\n"
 _OTHER_HOST: Final = "The page isn't served under this name. If the name is one of its own, start `aqueue serve` with --allow-host NAME.\n"
 _CROSS_SITE: Final = "This page can't be read by other sites.\n"
+_NOT_BY_PAGE: Final = "Only the page itself can give commands.\n"
+_READ_ONLY: Final = "Only GET and HEAD are answered here.\n"
+_NO_JSON: Final = "A command is JSON: Content-Type must be application/json.\n"
 
 # A page rather than a redirect: if another site has a link to an address, a browser sends no SameSite=Strict cookie for it, nor for
 # what it redirects to, but does for what this page leads to.
@@ -92,7 +101,7 @@ def _find(value: str, known: Iterable[str]) -> str | None:
 class Access:
     """The middleware that does what this module says."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, place: str, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys, place: str, hosts: Collection[str], can_control: bool) -> None:
         """Guard `app`.
 
         Parameters:
@@ -100,7 +109,9 @@ class Access:
             keys: the tokens and cookies.
             place: the path below which everything is.
             hosts: what a request may name in `Host`, in lower case and without the port.
+            can_control: whether commands are taken.
         """
+        self._can_control = can_control
         self._keys = keys
         self._place = place
         self._hosts = hosts
@@ -129,9 +140,7 @@ class Access:
         if re.sub(r":[0-9]*\Z", "", request.headers.get("host", "").lower()) not in self._hosts:
             return PlainTextResponse(_OTHER_HOST, HTTPStatus.BAD_REQUEST)
         if request.method not in ("GET", "HEAD"):
-            return PlainTextResponse(
-                "Only GET and HEAD are answered: this page is read-only.\n", HTTPStatus.METHOD_NOT_ALLOWED
-            )
+            return self._refusal_of_command(request)
         if request.scope["path"] == self._place + ENTER and request.method == "GET":
             return self._enter(request)
         is_cross_site = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
@@ -140,6 +149,18 @@ class Access:
         if self._has_cookie(request):
             return None
         return HTMLResponse(_ONCE_MORE) if is_cross_site else PlainTextResponse(_NO_COOKIE, HTTPStatus.UNAUTHORIZED)
+
+    def _refusal_of_command(self, request: Request) -> Response | None:
+        is_command = request.method == "POST" and request.scope["path"].startswith(self._place + CONTROL)
+        if not (self._can_control and is_command):
+            return PlainTextResponse(_READ_ONLY, HTTPStatus.METHOD_NOT_ALLOWED)
+        if not self._has_cookie(request):
+            return PlainTextResponse(_NO_COOKIE, HTTPStatus.UNAUTHORIZED)
+        if not _is_of_page(request):
+            return PlainTextResponse(_NOT_BY_PAGE, HTTPStatus.FORBIDDEN)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return PlainTextResponse(_NO_JSON, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        return None
 
     def _has_cookie(self, request: Request) -> bool:
         # `request.cookies` unquotes all of them, which takes seconds for one that a stranger has made for that (CVE-2024-7592).
@@ -161,3 +182,11 @@ class Access:
 def _is_followed_link(headers: Headers) -> bool:
     """Return whether a person has followed a link of another page, which doesn't see what this one shows."""
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+def _is_of_page(request: Request) -> bool:
+    """Return whether the browser says that a page of this very server has asked; one that says nothing is too old to be trusted."""
+    sites, origins = request.headers.getlist("sec-fetch-site"), request.headers.getlist("origin")
+    own = f"{request.scope['scheme']}://{request.headers['host'].lower()}"  # the host is one of those that are allowed
+    said = [*(site == "same-origin" for site in sites), *(origin == own for origin in origins)]
+    return bool(said) and all(said)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from aqueue._page.frame import Parts, href, icon
+from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, clock, text
 from aqueue._page.moment import Asked, Mark, Moment
-from aqueue._page.pictures import falling_bars
+from aqueue._page.pictures import falling_bars, icon
 from aqueue.figures import amount, duration, local_minute
 
 __all__ = ["dock_parts"]

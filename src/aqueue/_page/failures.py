@@ -2,11 +2,13 @@
 
 from typing import Final
 
+from aqueue._page.commands import OnItems, exactly
 from aqueue._page.failure_kinds import KindHistory
 from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.moment import Moment
 from aqueue._page.pictures import falling_bars
+from aqueue._page.verbs import on_items
 from aqueue.figures import amount, local_minute, time_ago
 from aqueue.result import FailureGroup
 from aqueue.text import first_line, short_names
@@ -19,6 +21,9 @@ _MAX_BRIEF: Final = 3
 _MAX_FRAMES: Final = 3
 _NUM_BARS: Final = 32
 _TRACEBACK_MAX_CHARS: Final = 8_000
+_TRACEBACKS_MAX_BYTES: Final = 600_000
+"""How much of the page all tracebacks together may be, in UTF-8 and escaped."""
+
 _BURST_BARS: Final = 3
 _BURST_SHARE: Final = 0.6
 _RECENT_S: Final = 120.0
@@ -44,10 +49,18 @@ def failures_parts(run: Moment) -> Parts:
     else:
         head = f"{counted(count, 'item')} failed for good, in {run.kinds.how_many}"
     title = f'<h2 id="failed" class="title">{head} <span class="quiet">{retried}</span></h2>'
-    shown = joined(_kind(run, group, history, names) for group, history in groups[:_MAX_KINDS]) if count else ""
-    more = len(groups) - _MAX_KINDS
-    rest = f'<p class="rest">and {counted(more, "more kind")}</p>' if more > 0 else ""
-    return {"failed": Html(title), "list": Html(f'<div id="list" class="stack">{shown}{rest}</div>')}
+    shown, room = [], _TRACEBACKS_MAX_BYTES
+    for group, history in groups[:_MAX_KINDS] if count else []:
+        traceback = lines(group.first.error.traceback, _TRACEBACK_MAX_CHARS)
+        room -= len(traceback.encode())
+        shown.append(_kind(run, group, history, names, traceback if room >= 0 else None))
+    others = sum(group.count for group, _ in groups[:_MAX_KINDS])
+    rest = (
+        f'<p class="rest">and {counted(count - others, "failure")} of less frequent kinds</p>'
+        if len(groups) > _MAX_KINDS
+        else ""
+    )
+    return {"failed": Html(title), "list": Html(f'<div id="list" class="stack">{joined(shown)}{rest}</div>')}
 
 
 def brief_kinds(run: Moment) -> Html:
@@ -86,7 +99,10 @@ def _brief(run: Moment, group: FailureGroup, history: KindHistory, names: dict[s
     )
 
 
-def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[str, str]) -> Html:
+def _kind(
+    run: Moment, group: FailureGroup, history: KindHistory, names: dict[str, str], traceback: Html | None
+) -> Html:
+    """Return a kind; a `traceback` of None is left out."""
     key = group.first.seq  # no two kinds have the same
     frames = user_frames(group.first.error.traceback)[-_MAX_FRAMES:]
     code = "".join(
@@ -108,17 +124,18 @@ def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[st
         for one, said in reversed(history.latest)
     )
     bars = history.bars(run.elapsed_s, _NUM_BARS)
-    traceback = lines(group.first.error.traceback, _TRACEBACK_MAX_CHARS)
     listed = f'<ol class="frames" tabindex="0" aria-label="Where it failed">{code}</ol>' if frames else ""
     whole = (
         f'<details><summary>Traceback of item {amount(group.first.item)}</summary><button type="button" class="copy" data-copy="tb-{key}" '
         f'hidden>Copy</button><pre tabindex="0" id="tb-{key}">{traceback}</pre></details>'
         if traceback
+        else '<p class="quiet">The traceback is left out to keep this page small.</p>'
+        if traceback is None
         else ""  # a person cancelled it
     )
     return Html(
         f'<article class="card failure wide" id="kind-{key}"><div>{_heading(group, names)}{listed}<dl class="facts">{shown}</dl>'
-        f"{whole}</div>"
+        f"{whole}{_verbs(run, group)}</div>"
         f'<div><p class="quiet">When, over the run; also of items retried since</p>{falling_bars(bars)}<p class="quiet">{text(_when(run, history, bars))}</p>'
         f'<p class="quiet latest">Latest</p><ol class="list">{latest}</ol><p><a href="{_items_of(run, group)}">{counted(group.count, "item")} of this kind</a></p></div></article>'
     )
@@ -127,6 +144,16 @@ def _kind(run: Moment, group: FailureGroup, history: KindHistory, names: dict[st
 def _items_of(run: Moment, group: FailureGroup) -> Html:
     """Return where the failed items of a kind are listed."""
     return href(run, "items", q=f'state:failed type:"{group.type}" error:"{group.error}"')
+
+
+def _verbs(run: Moment, group: FailureGroup) -> Html:
+    """Return what a person can do to the items of a kind; those that failed with the same error in their hooks are meant, too."""
+    if not run.can_control or run.error:
+        return Html("")
+    same = [one for one, _ in run.kinds.groups() if (one.type, one.error) == (group.type, group.error)]
+    number = amount(sum(one.count for one in same))
+    request = OnItems(types=(group.type,), states=("failed",), error=exactly(group.error))
+    return on_items(request, ("retry", "skip"), number, f"{number} failed items: {group.type}, {group.error}")
 
 
 def _short_place(where: str) -> str:

@@ -1,5 +1,6 @@
 """What all views have around them: the name and state of the run, the tabs, and what a reader must know first."""
 
+import time
 from importlib.resources import files
 from string import Template
 from typing import Final
@@ -7,17 +8,34 @@ from urllib.parse import urlencode
 
 from aqueue._folds.outcome import num_cancelled
 from aqueue._history.record import resume_hint
+from aqueue._page.commands import Pause
 from aqueue._page.html import Html, counted, text
 from aqueue._page.moment import Asked, Moment
+from aqueue._page.pictures import icon
+from aqueue._page.verbs import verb
 from aqueue.figures import amount, duration, local_minute, person
 
-__all__ = ["VIEWS", "Parts", "document", "frame_parts", "href", "icon", "state_of"]
+__all__ = [
+    "VIEWS",
+    "Parts",
+    "document",
+    "frame_parts",
+    "href",
+    "pause_button",
+    "shown_views",
+    "state_of",
+    "whole_page",
+    "zone",
+]
 
 Parts = dict[str, Html]
 """Elements of a page by their ids. The difference between two moments is a set of such elements."""
 
-VIEWS: Final = {"now": "Now", "failures": "Failures", "items": "Items", "item": "Item"}
+VIEWS: Final = {"now": "Now", "failures": "Failures", "items": "Items", "item": "Item", "control": "Control"}
 """The views, by their place in the address, and their titles."""
+
+_CONTROL: Final = frozenset({"control"})
+"""The views of a page from which the run can be steered."""
 
 _MAX_ADDRESS_CHARS: Final = 4_000
 
@@ -34,11 +52,6 @@ _STATES: Final = {
     "new": ("cut", "pause", "Not begun"),
 }
 """By state: its color, its icon, its word."""
-
-
-def icon(name: str) -> Html:
-    """Return an icon of the page's sheet of icons. What it means must be said in words, too."""
-    return Html(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
 def href(run: Moment, view: str, **parameters: object) -> Html:
@@ -65,6 +78,11 @@ def state_of(run: Moment) -> str:
     return "paused" if name == "running" and run.view.in_force.paused is not None else name
 
 
+def shown_views(can_control: bool) -> list[str]:
+    """Return the names of the views that a page has: `can_control` tells whether the run can be steered from it."""
+    return [name for name in VIEWS if can_control or name not in _CONTROL]
+
+
 def frame_parts(run: Moment, asked: Asked) -> Parts:
     """Return the parts around the view that is asked for."""
     return {
@@ -77,7 +95,7 @@ def frame_parts(run: Moment, asked: Asked) -> Parts:
 
 
 def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
-    """Return the whole page.
+    """Return the whole page as it is served.
 
     Parameters:
         name: the name of the journal.
@@ -85,10 +103,51 @@ def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
         parts: those of the frame are used.
         main: the view itself.
     """
-    template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
     title = f"{VIEWS[asked.view]} {amount(asked.n)}" if asked.view == "item" else VIEWS[asked.view]
+    served = {
+        "head": Html(
+            '<link rel="stylesheet" href="static/page.css">\n<script type="module" src="static/page.js"></script>'
+        ),
+        "live": Html(
+            '<label class="switch" id="follow" hidden><input type="checkbox" role="switch" checked>Live updates</label>'
+        ),
+        "notices": Html(
+            '<p class="note bad" id="offline" hidden><b>This page has lost its server</b> and shows the run as it was at '
+            '<span id="seen"></span>. <span id="lost"></span></p>\n<noscript><p class="note">Without JavaScript this page shows the '
+            f"run as it was when it was loaded. Reload it to see what has changed. Times are in {zone()}.</p></noscript>"
+        ),
+        "end": Html('<p class="hidden" id="spoken" role="status"></p>'),
+    }
+    return whole_page(parts | served, main, name=name, view=asked.view, title=title)
+
+
+def whole_page(parts: Parts, main: Html, *, name: str, view: str, title: str) -> str:
+    """Return a whole page. It names the time zone of this machine, in which all its times are, for browsers in another one.
+
+    Parameters:
+        parts: those of the frame are used; ``banner`` and ``dock``; ``head``, ``live``, ``notices`` and ``end``, by whether a server
+            keeps the page up to date.
+        main: the view itself.
+        name: the name of the file with the run.
+        view: for the page's script, which view it is.
+        title: of the view.
+    """
+    template = Template((files("aqueue._page") / "static" / "page.html").read_text("utf-8"))
     shown = main if main.startswith("<main") else Html(f'<main id="main" class="wrap" tabindex="-1">{main}</main>')
-    return template.substitute(parts | {"main": shown}, name=text(name, 300), view=asked.view, title=title)
+    return template.substitute(
+        parts | {"main": shown},
+        name=text(name, 300),
+        view=view,
+        title=title,
+        zone=zone(),
+        offset_s=time.localtime().tm_gmtoff,
+    )
+
+
+def zone() -> str:
+    """Return the time zone of this machine: ``UTC+01:00``."""
+    offset = time.strftime("%z")
+    return f"UTC{offset[:3]}:{offset[3:]}".removesuffix("+00:00")
 
 
 def _state(run: Moment) -> Html:
@@ -99,8 +158,21 @@ def _state(run: Moment) -> Html:
 
 
 def _access(run: Moment) -> Html:
-    words = "Read-only" if run.latest is None else "The past can't be changed"
-    return Html(f'<span id="access" class="end tag">{icon("lock")}{words}</span>')
+    can_control = (run.latest or run).can_control
+    mark = " data-control" * can_control  # for the page's script
+    if run.latest is not None or not can_control:
+        words = "Read-only" if run.latest is None else "The past can't be changed"
+        return Html(f'<p id="access" class="end"{mark}><span class="tag">{icon("lock")}{words}</span></p>')
+    is_shown = run.state.name == "running" or run.view.in_force.paused is not None
+    return Html(f'<p id="access" class="end"{mark}>{pause_button(run) if is_shown else ""}</p>')
+
+
+def pause_button(run: Moment, of: str = "") -> Html:
+    """Return the button that pauses the run, or unpauses it; nothing if it can't be read. `of` follows the verb."""
+    if state_of(run) == "unread":
+        return Html("")
+    name = "pause" if run.view.in_force.paused is None else "unpause"
+    return verb(name, Pause(), Html(f"{icon('pause' if name == 'pause' else 'run')} {name.capitalize()}{of}"))
 
 
 def _since(run: Moment) -> str:
@@ -130,8 +202,8 @@ def _tabs(run: Moment, asked: Asked) -> Html:
         "item": f" {amount(asked.n)}",
     }
     links = "".join(
-        f'<a href="{href(run, name, n=asked.n if name == "item" else "")}"{" aria-current=page" * (name == asked.view)}>{title}{badges.get(name, "")}</a>'
-        for name, title in VIEWS.items()
+        f'<a href="{href(run, name, n=asked.n if name == "item" else "")}"{" aria-current=page" * (name == asked.view)}>{VIEWS[name]}{badges.get(name, "")}</a>'
+        for name in shown_views((run.latest or run).can_control)
         if name != "item" or asked.view == "item"
     )
     return Html(f'<nav id="tabs" class="tabs" aria-label="Views">{links}</nav>')
@@ -145,7 +217,8 @@ def _notes(run: Moment) -> Html:
     elif (state := state_of(run)) in ("gone", "silent"):
         hint = resume_hint(run.history, counts)
         head = "The run's process is gone." if state == "gone" else "The run's process may be gone."
-        said.append(("bad", head, f"{run.state.why}. Nothing in the journal is lost; {hint}."))
+        kept = "Nothing in the journal is lost; " if run.history.is_journal else ""
+        said.append(("bad", head, f"{run.state.why}. {_upper(kept + hint)}."))
     elif state in ("interrupted", "failed"):
         cancelled = num_cancelled(group for group, _ in run.kinds.groups())
         hint = resume_hint(run.history, counts, cancelled)
@@ -156,6 +229,8 @@ def _notes(run: Moment) -> Html:
         ("warn", f"The reporter {failed.reporter} failed.", f"{failed.error.type}: {failed.error.message}")
         for failed in run.view.failed_reporters[:3]
     ]
+    unread = [*map(_upper, run.history.caveats()), run.history.skipped_lines()]  # which begins with the file's name
+    said += [("warn", "Not all could be read.", f"{words}.") for words in unread if words]
     if run.read_share < 1 and not run.error:
         read = f"{run.read_share * 100:.0f} % of {counted(run.view.seq, 'event')} are read: "
         said.append(("", "Reading what happened so far.", read + "charts and failures are complete once all are."))

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -17,10 +16,8 @@ __all__ = [
     "joined",
     "lines",
     "percent",
-    "rate",
     "table",
     "text",
-    "time",
 ]
 
 _TEXT_MAX_CHARS: Final = 1_000
@@ -60,7 +57,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
         figures: which columns are figures, by number from 0: they are aligned to the right.
     """
     right = set(figures)
-    mark = [' class="figure"' if number in right else "" for number in range(len(columns))]
+    mark = [' class="n"' if number in right else "" for number in range(len(columns))]
     head = "".join(f'<th scope="col"{mark[n]}>{text(title)}</th>' for n, title in enumerate(columns))
     body = "".join(
         "<tr>"
@@ -82,25 +79,9 @@ def as_json(value: object) -> Html:
     return Html(msgspec.json.encode(value).decode().translate(_IN_SCRIPT))
 
 
-def time(at: float) -> Html:
-    """Return a moment, Unix time in seconds, as a time element in UTC; the page's script shows it in local time."""
-    try:
-        moment = datetime.fromtimestamp(at, UTC)
-    except (ValueError, OverflowError, OSError):  # no calendar has it
-        return text(f"{at:,.0f} s of Unix time")
-    return Html(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%S}Z">{moment:%Y-%m-%d %H:%M:%S} UTC</time>')
-
-
 def counted(number: int, noun: str) -> str:
     """Return a count with its noun, whose plural ends in s: 1 item, 1,234 items."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def rate(a_second: float) -> str:
-    """Return a rate with three significant figures."""
-    if a_second >= 99.95:
-        return f"{a_second:,.0f}"
-    return f"{a_second:.1f}" if a_second >= 9.995 else f"{a_second:.2f}"
 
 
 def percent(part: float, whole: float) -> str:

@@ -9,11 +9,14 @@ import msgspec
 from aqueue._folds.item_table import State
 from aqueue._history.event_words import Part, StyleName
 from aqueue._history.story import Act, Chapter, Story, WaitReason, acts_of, words_of
-from aqueue._page.frame import Parts, href, icon
+from aqueue._page.commands import OnItems
+from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.item_query import ListedItem
 from aqueue._page.items import index_note, state_mark
 from aqueue._page.moment import Asked, Moment
+from aqueue._page.pictures import icon
+from aqueue._page.verbs import on_items
 from aqueue.events import (
     ErrorInfo,
     Event,
@@ -54,6 +57,14 @@ _WAITS: Final[dict[WaitReason, str]] = {
 }
 
 
+_VERBS: Final[dict[State, tuple[str, ...]]] = {
+    "failed": ("retry", "skip"),
+    "retrying": ("retry", "skip", "cancel"),
+    **dict.fromkeys(("queued", "running", "interrupted"), ("skip", "cancel")),
+}
+"""What a person can do to an item in each state."""
+
+
 def item_layout(parts: Parts) -> Html:
     """Return the view, made of its parts."""
     return parts["item"]
@@ -66,9 +77,7 @@ def item_parts(run: Moment, asked: Asked) -> Parts:
 
 def _item(run: Moment, number: int) -> Html:
     if run.items is None:
-        return Html(
-            f'<p class="card nothing">The items are being read.</p>{index_note(run) if run.index_error else ""}'
-        )
+        return index_note(run)
     row = run.items.item(number)
     if row is None or number > run.view.counts.enqueued:
         there_are = f"there are {counted(run.view.counts.enqueued, 'item')}"
@@ -115,8 +124,11 @@ def _head(run: Moment, row: ListedItem, names: dict[str, str], state: State) -> 
     key = f'<p class="quiet">key <code>{text(row.key, 500)}</code></p>' if row.key and row.key != label else ""
     group = f'<p class="quiet">group {text(row.group, 200)}</p>' if row.group else ""
     path = f'<ol class="path" aria-label="Where it comes from">{"".join(steps)}<li>{name}</li></ol>' if steps else ""
+    verbs = ""
+    if run.can_control and not run.error and state in _VERBS:
+        verbs = on_items(OnItems(items=(row.item,)), _VERBS[state], "", f"item {row.item}")
     return Html(
-        f'<header class="wide-title">{path}<h2>{name}{": " if label else ""}{text(label or "", 300)} {state_mark(state)}</h2>{key}{group}</header>'
+        f'<header class="wide-title">{path}<h2>{name}{": " if label else ""}{text(label or "", 300)} {state_mark(state)}</h2>{key}{group}{verbs}</header>'
     )
 
 

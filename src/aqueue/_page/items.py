@@ -3,10 +3,13 @@
 from typing import Final
 
 from aqueue._folds.item_table import State
-from aqueue._page.frame import Parts, href, icon
+from aqueue._page.commands import OnItems
+from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, text
 from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing
 from aqueue._page.moment import Asked, Moment
+from aqueue._page.pictures import icon
+from aqueue._page.verbs import on_items
 from aqueue.events import Event, ItemCompleted, ItemFailed, ItemRetryScheduled, ItemStarted
 from aqueue.figures import amount, duration, local_minute
 from aqueue.text import first_line, short_names
@@ -51,10 +54,12 @@ def state_mark(state: State) -> Html:
 def index_note(run: Moment) -> Html:
     """Return how far the index is, if it isn't at the moment that is shown."""
     if run.index_error:
-        return Html(f'<p class="lag warn">The index can\'t be filled: {text(run.index_error, 500)}.</p>')
-    assert run.items is not None
-    behind = run.view.seq - run.items.seq
-    if behind <= _NOTABLE_LAG:
+        return Html(
+            f'<p class="nothing bad">The index of the items can\'t be written: {text(run.index_error, 500)}</p>'
+        )
+    if run.items is None:
+        return Html('<p class="nothing">The items are being read.</p>')
+    if run.view.seq - run.items.seq <= _NOTABLE_LAG:
         return Html("")
     share = run.items.seq / run.view.seq
     return Html(
@@ -113,11 +118,11 @@ def _chip(run: Moment, asked: Asked, state: State, number: int, others: str, *, 
 def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     """Return the items that are found so far."""
     if run.items is None:
-        said = index_note(run) if run.index_error else Html('<p class="nothing">The items are being read.</p>')
-        return Html(f'<section id="listing" class="card">{said}</section>')
+        return Html(f'<section id="listing" class="card">{index_note(run)}</section>')
     is_live = run.state.name == "running" or run.at is not None
     found = run.items.listing(asked.q, asked.order, asked.start, run.at, run.view.counts.enqueued, is_live=is_live)
     is_all = wanted.is_empty
+    verbs = _verbs(run, wanted)
     head = f"{counted(found.count, 'item')}{'' if is_all else ' match' if found.count != 1 else ' matches'}"
     of = "" if is_all else f"of {amount(run.view.counts.enqueued)}"
     if found.share < 1:
@@ -136,8 +141,29 @@ def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     first = f' data-from="{found.rows[0].item}"' if found.rows and asked.order == "newest" else ""
     return Html(
         f'<section id="listing" class="card" aria-labelledby="listing-title"{first}><header><h2 id="listing-title">{head}</h2>'
-        f'<span class="quiet">{of}</span>{newer}<span class="orders end">{orders}</span></header>{lag}{body}{_footer(run, asked, found)}</section>'
+        f'<span class="quiet">{of}</span>{newer}<span class="orders end">{orders}</span></header>{verbs}{lag}{body}{_footer(run, asked, found)}</section>'
     )
+
+
+def _verbs(run: Moment, wanted: Filter) -> Html:
+    """Return what a person can do to all that match, if a command can name them."""
+    is_plain = not (wanted.words or wanted.parents or wanted.attempts or wanted.problems or wanted.is_empty)
+    is_single = max(map(len, (wanted.errors, wanted.keys, wanted.subtrees))) <= 1
+    if (
+        not run.can_control
+        or run.error
+        or not (is_plain and is_single and set("".join(wanted.groups)).isdisjoint("*?["))
+    ):
+        return Html("")
+    request = OnItems(
+        types=wanted.types,
+        states=wanted.states,
+        groups=wanted.groups,
+        error=next(iter(wanted.errors), None),
+        key=next(iter(wanted.keys), None),
+        subtree=next(iter(wanted.subtrees), None),
+    )
+    return on_items(request, ("retry", "skip", "cancel"), "matching", "the items that match")
 
 
 def _page(run: Moment, asked: Asked, start: int | None) -> Html:

@@ -10,6 +10,7 @@ from aqueue._history.record import RunState, process_ended_at
 from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.item_query import ItemReader, Order
 from aqueue._page.over_time import Fold
+from aqueue.events import Event
 from aqueue.view import RunView
 
 __all__ = ["Asked", "Mark", "Moment"]
@@ -65,10 +66,12 @@ class Moment:
         read_share: how much of what both of these need is read, from 0 to 1.
         error: why the run can't be read any more; empty if it can.
         items: reads its items from an index; None if there is none so far.
-        index_error: why that can't be filled any more; empty if it can.
+        index_error: why the index can't be made or filled; empty if it can.
         at: the number of the event that is the moment, if that is a past one; None for now.
         marks: what happened to the run, in order, as far as the index has it.
+        commands: what people did to the run, the last of it first, as far as the index has it.
         latest: the run as it stands, if the moment is a past one.
+        can_control: whether whoever looks at it may steer the run.
     """
 
     name: str
@@ -84,7 +87,9 @@ class Moment:
     index_error: str = ""
     at: int | None = None
     marks: Sequence[Mark] = ()
+    commands: Sequence[Event] = ()
     latest: "Moment | None" = None
+    can_control: bool = False
 
     @property
     def num_processes(self) -> int:

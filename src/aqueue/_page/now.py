@@ -2,21 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
 from aqueue._page.failures import brief_kinds
-from aqueue._page.frame import Parts, href, icon, state_of
+from aqueue._page.frame import Parts, href, state_of
 from aqueue._page.html import Html, counted, joined, percent, text
 from aqueue._page.moment import Moment
-from aqueue._page.pictures import Line, bar, chart, pips
+from aqueue._page.pictures import Line, bar, chart, icon, pips
 from aqueue.events import Counts
 from aqueue.figures import amount, duration, limit_words, local_minute, per_second, person, when_due
 from aqueue.text import short_names
 from aqueue.view import RunView, TypeView
 
-__all__ = ["now_layout", "now_parts"]
+__all__ = ["groups_table", "now_layout", "now_parts", "what_would_help"]
 
 _MAX_GROUPS: Final = 12
 _MAX_TYPES: Final = 40
@@ -70,7 +70,7 @@ def now_parts(run: Moment) -> Parts:
     return {
         "why": _why(run),
         "figures": _figures(run),
-        "groups": _groups(run),
+        "groups": groups_table(run, "groups", "Groups", _MAX_GROUPS),
         "workers": _workers(run),
         "types": _types(run),
         "charts": _charts(run),
@@ -105,6 +105,11 @@ def _why(run: Moment) -> Html:
         f'<section id="why" class="card why" aria-label="{kind}"><div><p class="kind">{kind}</p><h2>{text(sentence, 300)}</h2>'
         f'<p class="quiet">{text(advice, 300)}</p></div>{shown}</section>'
     )
+
+
+def what_would_help(run: Moment) -> str:
+    """Return whether more workers would make the run faster, or what would; empty if nothing is known."""
+    return _sentence(run)[2]
 
 
 def _num_busy(view: RunView) -> int:
@@ -153,7 +158,11 @@ def _sentence(run: Moment) -> tuple[str, str, str]:
     if state == "completed":
         found = counts.enqueued
         done = (
-            f"All {amount(found)} items are done" if found > 1 else "The item is done" if found else "There was no item"
+            f"All {amount(found)} items have completed"
+            if found > 1
+            else "The item has completed"
+            if found
+            else "There was no item"
         )
         return "What limited this run", done, mostly
     failed = f"{counted(counts.failed, 'item')} failed, " if counts.failed else ""
@@ -261,7 +270,18 @@ def _about(seconds: float) -> str:
 # ---- groups, types, workers ----------------------------------------------------------------------------------------
 
 
-def _groups(run: Moment) -> Html:
+def groups_table(
+    run: Moment, part: str, title: str, at_most: int, verbs: Callable[[Moment, str], Html] | None = None
+) -> Html:
+    """Return the table of the groups in which most items wait, with their limits.
+
+    Parameters:
+        run: the run.
+        part: the name of this part.
+        title: its title.
+        at_most: how many groups it has; the others are counted.
+        verbs: what returns the buttons of a group. Then they are in the order of their names: a row that moves is hard to hit.
+    """
     view, now = run.view, run.now
     running = Counter(one.group for one in view.running.values() if one.group is not None)
     waiting = Counter(view.groups)
@@ -271,21 +291,28 @@ def _groups(run: Moment) -> Html:
     slowed = {name for name, until in view.pauses.items() if until > now}
     names = {*waiting, *running, *slowed, *view.limits, *view.in_force.limits, *view.in_force.paused_groups}
     if not names:
-        return Html('<section id="groups" hidden></section>')
+        return Html(f'<section id="{part}" hidden></section>')
     ranked = sorted(names, key=lambda name: (-waiting[name], -running[name], name))
-    rows = "".join(_group(run, name, running[name], waiting[name]) for name in ranked[:_MAX_GROUPS])
-    more = len(ranked) - _MAX_GROUPS
+    shown, order = (
+        (ranked[:at_most], "most waiting first")
+        if verbs is None
+        else (sorted(ranked[:at_most]), "changes hold from the next start, and after a resume")
+    )
+    rows = "".join(
+        _group(run, name, running[name], waiting[name], None if verbs is None else verbs(run, name)) for name in shown
+    )
+    more = len(ranked) - at_most
     rest = f'<p class="rest">and {counted(more, "more group")}</p>' if more > 0 else ""
-    titles = "".join(f'<th scope="col">{title}</th>' for title in ("Group", "State", "Running", "Limit"))
-    head = f'<tr>{titles}<th scope="col" class="n">Waiting</th></tr>'
+    titles = "".join(f'<th scope="col">{column}</th>' for column in ("Group", "State", "Running", "Limit"))
+    head = f'<tr>{titles}<th scope="col" class="n">Waiting</th>{"<td></td>" if verbs is not None else ""}</tr>'
     return Html(
-        f'<section id="groups" class="card" aria-labelledby="groups-title"><header><h2 id="groups-title">Groups</h2>'
-        f'<span class="quiet">most waiting first</span></header><table class="records"><thead>{head}</thead>'
+        f'<section id="{part}" class="card" aria-labelledby="{part}-title"><header><h2 id="{part}-title">{title}</h2>'
+        f'<span class="quiet">{order}</span></header><table class="records"><thead>{head}</thead>'
         f"<tbody>{rows}</tbody></table>{rest}</section>"
     )
 
 
-def _group(run: Moment, name: str, running: int, waiting: int) -> Html:
+def _group(run: Moment, name: str, running: int, waiting: int, verbs: Html | None) -> Html:
     view, now = run.view, run.now
     known = view.in_force.limits.get(name)
     limit = known or view.limits.get(name)
@@ -304,9 +331,10 @@ def _group(run: Moment, name: str, running: int, waiting: int) -> Html:
         state = f'<span class="run">{icon("run")} flowing</span>'
     else:
         state = f'<span class="quiet">{"waiting" if waiting else "idle"}</span>'
+    last = "" if verbs is None else f'<td class="n">{verbs}</td>'
     return Html(
         f'<tr><th scope="row">{text(name, 120)}</th><td>{state}</td><td data-name="Running">{flight}</td>'
-        f'<td data-name="Limit">{text(words)}{by}</td><td class="n" data-name="Waiting">{amount(waiting)}</td></tr>'
+        f'<td data-name="Limit">{text(words)}{by}</td><td class="n" data-name="Waiting">{amount(waiting)}</td>{last}</tr>'
     )
 
 
@@ -408,6 +436,7 @@ def _charts(run: Moment) -> Html:
     average = counts.completed / run.elapsed_s if run.elapsed_s else 0.0
     lines: list[Line] = [("found", lambda period: period.enqueued), ("done", lambda period: period.done)]
     lines += [("failed", lambda period: period.failed)] if counts.failed else []
+    lines += [("skipped", lambda period: period.skipped)] if counts.skipped else []
     throughput = chart(
         f"Items completed per second over the run: {per_second(average)} on average.",
         bins,
@@ -432,4 +461,4 @@ def _charts(run: Moment) -> Html:
     )
 
 
-_WORDS: Final = {"found": "found", "done": "completed", "failed": "failed"}
+_WORDS: Final = {"found": "found", "done": "completed", "failed": "failed", "skipped": "skipped"}

@@ -23,11 +23,12 @@ from aqueue.events import (
 )
 from aqueue.figures import amount, person
 
-__all__ = ["PastMoment", "elapsed_at", "marks_of", "time_at"]
+__all__ = ["PastMoment", "commands_of", "elapsed_at", "marks_of", "time_at"]
 
 _FAILURE_EVENTS: Final = tuple(str(cls.__struct_config__.tag) for cls in (ItemFailed, ItemReopened, ItemSkipped))
 _BOUNDS: Final = ("run.started", "run.resumed", "run.edited")
 _MAX_MARKS: Final = 200
+_MAX_COMMANDS: Final = 50
 _BURST_SHARE: Final = 0.6
 _BURST_BINS: Final = 3
 _NUM_BINS: Final = 60
@@ -110,6 +111,11 @@ def marks_of(run: Moment, items: ItemReader) -> list[Mark]:
     marks = [Mark(seq, elapsed_at(fold, event.at), *said) for event in events for seq, said in _said_of(event, crashes)]
     marks = marks[:_MAX_MARKS] + list(_bursts(run, items))
     return sorted(marks)
+
+
+def commands_of(items: ItemReader) -> list[Event]:
+    """Return the last events that a person's command has caused, the latest first."""
+    return [event for event in reversed(items.notable(None, items.seq)) if getattr(event, "by", "")][:_MAX_COMMANDS]
 
 
 def _said_of(event: Event, crashes: list[bool]) -> Iterator[tuple[int, tuple[str, str]]]:

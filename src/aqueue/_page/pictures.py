@@ -11,7 +11,7 @@ from aqueue._page.html import Html, clock, text
 from aqueue._page.series import Period
 from aqueue.figures import amount
 
-__all__ = ["bar", "chart", "falling_bars", "pips"]
+__all__ = ["bar", "chart", "falling_bars", "icon", "pips"]
 
 _MOST_PIPS: Final = 12
 _HEIGHT: Final = 1_000
@@ -20,6 +20,11 @@ _STEPS: Final = (1, 2, 4, 6, 8, 10)
 
 Line = tuple[str, Callable[[Period], float]]
 """What a line of a chart is, as the style sheet calls it, and its value in a period."""
+
+
+def icon(name: str) -> Html:
+    """Return an icon of the page's sheet of icons. What it means must be said in words, too."""
+    return Html(f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>')
 
 
 def bar(shares: Iterable[tuple[str, float]], css_class: str = "bar") -> Html:

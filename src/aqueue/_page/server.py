@@ -8,7 +8,7 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -22,15 +22,28 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from aqueue._page.access import ENTER, Access, Keys
+from aqueue._page.access import CONTROL, ENTER, Access, Keys
+from aqueue._page.commands import (
+    MAX_BYTES,
+    OnItems,
+    Refused,
+    Runner,
+    SetLimit,
+    Stop,
+    request_of,
+)
+from aqueue._page.commands import (
+    Request as Command,
+)
+from aqueue._page.control import control_layout, control_parts, items_dialog, limit_dialog, stop_dialog
 from aqueue._page.dock import dock_parts
 from aqueue._page.failures import failures_layout, failures_parts
 from aqueue._page.followed_run import FollowedRun
-from aqueue._page.frame import VIEWS, Parts, document, frame_parts
+from aqueue._page.frame import Parts, document, frame_parts, shown_views
 from aqueue._page.html import Html, text
 from aqueue._page.index import Index, index_path
 from aqueue._page.item import item_layout, item_parts
@@ -39,9 +52,8 @@ from aqueue._page.items import index_note, items_layout, items_parts
 from aqueue._page.listening import Listener, listen
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import now_layout, now_parts
-from aqueue._page.past import PastMoment, marks_of, time_at
+from aqueue._page.past import PastMoment, commands_of, marks_of, time_at
 from aqueue.errors import JournalError
-from aqueue.text import visible
 
 __all__ = ["PageServer"]
 
@@ -54,9 +66,14 @@ _LOOK_S: Final = 5.0
 _SILENCE_S: Final = 5.0
 """After how long without a change a browser gets a sign of life, seconds: without one for 20 s, it says that the server is gone."""
 
+_SENT_S: Final = 10.0
+"""How long a browser may take to send a command, seconds."""
+
 _STATIC: Final = {
     "page.css": "text/css",
     "page.js": "text/javascript",
+    "reader.js": "text/javascript",
+    "control.js": "text/javascript",
     "vendor/idiomorph.esm.js": "text/javascript",
 }
 """The files that the page loads, and their types."""
@@ -66,6 +83,7 @@ _VIEWS: Final[dict[str, tuple[Callable[[Moment, Asked], Parts], Callable[[Parts]
     "failures": (lambda run, _: failures_parts(run), failures_layout),
     "items": (items_parts, items_layout),
     "item": (item_parts, item_layout),
+    "control": (lambda run, _: control_parts(run), control_layout),
 }
 """By name: what renders the parts of a view, and what puts them together."""
 
@@ -97,8 +115,8 @@ _logger: Final = logging.getLogger(__name__)
 class _Shown:
     """The run, read and rendered on a thread of its own; each view once per look, for however many browsers.
 
-    While no browser is there, it is read every few seconds. The index is filled on another thread: at once if the run has ended or if
-    a browser shows what needs it, and else not, so that a fast run isn't slowed down.
+    While no browser is there, it is read every few seconds. The index is filled on another thread: if a browser shows what needs it,
+    or once nothing else is left to read of a run that has ended. Of a fast live run, it would take a tenth of a core.
     """
 
     def __init__(self, run: FollowedRun, thread: ThreadPoolExecutor, index_thread: ThreadPoolExecutor) -> None:
@@ -152,6 +170,11 @@ class _Shown:
         async with self._lock:
             return await self._loop.run_in_executor(self._thread, self._seq_at, elapsed_s)
 
+    async def drawn(self, draw: Callable[[Moment], Html]) -> Html:
+        """Return what `draw` makes of the run as it is now or was a moment ago."""
+        async with self._lock:
+            return await self._loop.run_in_executor(self._thread, draw, self._run)
+
     # ---- on the thread -------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
@@ -163,7 +186,7 @@ class _Shown:
             run.items.refresh()
             if run.read_share == 1 and now - self._marked_at >= _MARKS_S:
                 self._marked_at = now
-                run.marks = marks_of(run, run.items)
+                run.marks, run.commands = marks_of(run, run.items), commands_of(run.items)
 
     def _seq_at(self, elapsed_s: float) -> int | None:
         run = self._run
@@ -212,18 +235,20 @@ class _Shown:
 
     async def fill(self) -> None:
         """Fill the index, whenever that is worth it."""
-        loop = self._loop
-        try:
-            while not self.is_ending.is_set():
-                is_live = self._run.state.name == "running"
-                if (is_live and loop.time() - self._wanted_at > _WANTED_S) or not self._run.view.run_id:
-                    await asyncio.sleep(INTERVAL_S)
-                    continue
-                has_more = await loop.run_in_executor(self._index_thread, self._fill)
-                await asyncio.sleep(0 if has_more else INTERVAL_S / 2)
-        except (JournalError, sqlite3.Error, OSError) as error:
-            self._run.index_error = str(error)
-            _logger.warning("the index of the run can't be filled: %s", visible(str(error), 500))
+        loop, run = self._loop, self._run
+        while not self.is_ending.is_set():
+            is_wanted = loop.time() - self._wanted_at < _WANTED_S
+            is_idle = run.state.name != "running" and run.read_share == 1
+            pause_s = INTERVAL_S
+            if (is_wanted or is_idle) and run.view.run_id:
+                try:
+                    has_more = await loop.run_in_executor(self._index_thread, self._fill)
+                    run.index_error = ""
+                    pause_s = 0.0 if has_more else INTERVAL_S / 2
+                except (JournalError, sqlite3.Error, OSError) as error:  # such as a full disk
+                    run.index_error = str(error)
+                    pause_s = _LOOK_S
+            await asyncio.sleep(pause_s)
 
     def close_index(self) -> None:
         """Close the index; on its thread."""
@@ -253,7 +278,9 @@ class PageServer:
         address: where it is served, without a token.
     """
 
-    def __init__(self, path: Path, listener: Listener | None = None, *, linger_s: float | None = None) -> None:
+    def __init__(
+        self, path: Path, listener: Listener | None = None, *, linger_s: float | None = None, can_control: bool = False
+    ) -> None:
         """Read the journal at `path`.
 
         Parameters:
@@ -261,6 +288,7 @@ class PageServer:
             listener: where browsers reach it, which `close` closes; by default on this machine alone.
             linger_s: `serve` ends once no process has run the run and no browser has shown it for so long, seconds; None for
                 never.
+            can_control: whether the run can be steered from the page.
 
         Raises:
             JournalError, CannotRead: the journal can't be read.
@@ -269,6 +297,9 @@ class PageServer:
         self._thread = ThreadPoolExecutor(1, "aqueue-page")
         self._index_thread = ThreadPoolExecutor(1, "aqueue-index")
         self._run = self._thread.submit(FollowedRun, path).result()
+        self._run.can_control = can_control
+        self._runner = Runner(path)
+        self._views = shown_views(can_control)
         self._keys = Keys()
         self._listener = listener or listen()
         self._place = f"/{secrets.token_urlsafe(12)}"
@@ -277,7 +308,13 @@ class PageServer:
         self._linger_s = linger_s
         self._num_streams = 0
         config = uvicorn.Config(
-            self.app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1, server_header=False
+            self.app,
+            lifespan="on",
+            ws="none",
+            log_config=None,
+            timeout_graceful_shutdown=1,
+            server_header=False,
+            proxy_headers=False,
         )
         config.load()
         config.ssl = (
@@ -316,9 +353,17 @@ class PageServer:
     @property
     def app(self) -> Starlette:
         """The application: all that is served, below a path of its own."""
-        routes = [Route("/" if view == "now" else f"/{view}", partial(self._page, view)) for view in VIEWS]
+        routes = [Route("/" if view == "now" else f"/{view}", partial(self._page, view)) for view in self._views]
         routes += [Route("/events/{view}", self._events), Route("/static/{name:path}", _static)]
-        access = Middleware(Access, keys=self._keys, place=self._place, hosts=self._listener.names)
+        if self._run.can_control:
+            routes += [
+                Route(f"{CONTROL}{{verb}}{end}", partial(self._control, handle), methods=["POST"])
+                for end, handle in (("", self._carry_out), ("/dialog", self._dialog))
+            ]
+        guard = partial(
+            Access, keys=self._keys, place=self._place, hosts=self._listener.names, can_control=self._run.can_control
+        )
+        access = Middleware(guard)
         return Starlette(routes=[Mount(self._place, routes=routes)], middleware=[access], lifespan=self._lifespan)
 
     @asynccontextmanager
@@ -356,7 +401,7 @@ class PageServer:
 
     async def _events(self, request: Request) -> Response:
         view = request.path_params["view"]
-        if view not in VIEWS:
+        if view not in self._views:
             return PlainTextResponse("There is no such view.\n", HTTPStatus.NOT_FOUND)
         asked = _asked(view, request)
         if request.method == "HEAD":  # which has no end otherwise
@@ -367,6 +412,36 @@ class PageServer:
             messages = _compressed(messages)
             headers["Content-Encoding"] = "gzip"
         return StreamingResponse(messages, media_type="text/event-stream", headers=headers)
+
+    async def _control(self, handle: Callable[[str, Command], Awaitable[Response]], request: Request) -> Response:
+        """Answer a command: with what came of it, or with why nothing did, as JSON."""
+        verb = request.path_params["verb"]
+        try:
+            asked = request_of(verb, await _body(request))
+            if self._run.error:  # the command would find its journal by name, which may be another run's by now
+                raise Refused(HTTPStatus.CONFLICT, "the journal of this run can't be read any more")
+            return await handle(verb, asked)
+        except Refused as refused:
+            return _json({"error": refused.why}, refused.status)
+
+    async def _carry_out(self, verb: str, asked: Command) -> Response:
+        return _json({"said": await self._runner.carry_out(verb, asked)})
+
+    async def _dialog(self, verb: str, asked: Command) -> Response:
+        """Answer with what a dialog shows before a command is given, as HTML."""
+        assert self._shown is not None
+        command = self._runner.in_terminal(verb, asked)
+        match asked:
+            case Stop():
+                html = await self._shown.drawn(lambda run: stop_dialog(run, command))
+            case SetLimit():
+                html = await self._shown.drawn(lambda run: limit_dialog(run, asked.group))
+            case OnItems():
+                preview = await self._runner.preview(verb, asked)
+                html = await self._shown.drawn(lambda run: items_dialog(run, verb, asked, preview, command))
+            case _:
+                raise Refused(HTTPStatus.NOT_FOUND, "this command has no dialog")
+        return Response(html, media_type="text/html")
 
     async def _counted(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         self._num_streams += 1
@@ -439,6 +514,28 @@ async def _compressed(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     compressor = zlib.compressobj(6, wbits=31)
     async for message in messages:
         yield compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _json(value: dict[str, str], status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    """Return what a browser has sent.
+
+    Raises:
+        Refused: it is too long, or doesn't come.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_SENT_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BYTES:
+                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a command has at most {MAX_BYTES:,} bytes")
+    except (TimeoutError, ClientDisconnect) as error:
+        raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the command was not sent to its end") from error
+    return bytes(body)
 
 
 async def _static(request: Request) -> Response:

@@ -32,6 +32,7 @@ __all__ = [
     "limit_options",
     "main",
     "run_option",
+    "via_option",
 ]
 
 EXIT_ERROR: Final = 2
@@ -132,6 +133,10 @@ run_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 """JSON wherever a table is printed."""
+
+
+via_option = click.option("--via", type=click.Choice(("command", "page")), default="command", hidden=True)
+"""By which means a person steers a run, which the run records: the page of `aqueue serve` calls the command, too."""
 
 
 def limit_options(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from aqueue import events as ev
 from aqueue._folds.item_table import State
-from aqueue._history.record import ItemTexts, Record
+from aqueue._history.record import HoldingCommand, ItemTexts, Record, words_of_command
 from aqueue.cli import _screen
 from aqueue.cli._screen import Column
-from aqueue.figures import amount, duration, limit_words, local_minute, person, when_due
+from aqueue.figures import amount, duration, when_due
 from aqueue.result import FailureGroup
 from aqueue.text import first_line, visible
 from aqueue.tracebacks import place, user_frames
@@ -174,32 +174,12 @@ def failure_kinds(record: Record, groups: Sequence[FailureGroup], at_most: int) 
     return _screen.table(columns, rows)
 
 
-_Commands = ev.RunPaused | ev.GroupPaused | ev.RunWorkersChanged | ev.GroupLimitChanged
-
-
 def in_force(record: Record) -> list[str]:
     """Return a line for each thing that people have set and still holds, by whom and since when; safe to show."""
     commands = record.view.in_force.events
-    lines = [visible(_words_of_command(event, record.now), _MAX_TEXT_CHARS) for event in commands[:_MAX_IN_FORCE]]
+    lines = [visible(words_of_command(event, record.now), _MAX_TEXT_CHARS) for event in commands[:_MAX_IN_FORCE]]
     more = len(commands) - _MAX_IN_FORCE
     return [*lines, *([f"{amount(more)} more"] if more > 0 else [])]
-
-
-def _words_of_command(event: _Commands, now: float) -> str:
-    who = f"{local_minute(event.at, now)} by {person(event.by)}"
-    match event:
-        case ev.RunPaused():
-            return f"paused {who}"
-        case ev.GroupPaused():
-            return f"{event.group} paused {who}"
-        case ev.RunWorkersChanged():
-            workers = f"{amount(event.num_workers)} worker{'' if event.num_workers == 1 else 's'}"
-            return f"{workers}, set {who} (program: {amount(event.program)})"
-        case ev.GroupLimitChanged():
-            limit = limit_words(event.concurrent, event.per_second) or "no limit"
-            own = event.program
-            program = "" if own is None else f" (program: {limit_words(own.concurrent, own.per_second) or 'no limit'})"
-            return f"{event.group} {limit}, set {who}{program}"
 
 
 def in_force_fields(record: Record) -> list[dict[str, Any]]:
@@ -207,7 +187,7 @@ def in_force_fields(record: Record) -> list[dict[str, Any]]:
     return [_fields_of_command(event) for event in record.view.in_force.events]
 
 
-def _fields_of_command(event: _Commands) -> dict[str, Any]:
+def _fields_of_command(event: HoldingCommand) -> dict[str, Any]:
     what, value, program = "pause", None, None  # type: str, object, object
     if isinstance(event, ev.RunWorkersChanged):
         what, value, program = "workers", event.num_workers, event.program

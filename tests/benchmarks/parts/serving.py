@@ -1,5 +1,6 @@
 """What the page of a run costs."""
 
+import os
 import re
 import sqlite3
 import subprocess
@@ -8,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 
 import httpx
 import psutil
@@ -21,10 +24,11 @@ DEADLINE_S = 120.0  # for a page
 
 
 @contextmanager
-def _serving(path: Path) -> Iterator[tuple[psutil.Process, httpx.Client]]:
+def _serving(path: Path, cache: str = "") -> Iterator[tuple[psutil.Process, httpx.Client]]:
     """Run `aqueue serve`; yields the process, and a browser that has opened the printed address."""
     command = [sys.executable, "-m", "aqueue", "serve", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | ({"XDG_CACHE_HOME": cache} if cache else {})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         found = re.search(r"(http://\S+)/enter\S+", process.stdout.readline())
         assert found is not None
@@ -51,6 +55,66 @@ def memory_mb(folder: Path) -> tuple[float, float]:
         while "are read" in browser.get("/").text:
             time.sleep(0.2)
         return process.memory_info().rss / 1e6, time.perf_counter() - began
+
+
+_indexed: list[tuple[float, float]] = []
+_PATIENCE_S = 0.05
+
+
+def index_s(folder: Path) -> tuple[float, float]:
+    """Return how long it takes until the items of that run can be listed, seconds, and how many MB the index has.
+
+    Then the same server lists them, and shows the run as it was.
+    """
+    _indexed.clear()
+    with TemporaryDirectory() as cache, _serving(_large(folder), cache) as (_, browser):
+        began = time.perf_counter()
+        _until(browser, "/items", "The index is at")
+        took_s = time.perf_counter() - began
+        size_mb = sum(file.stat().st_size for file in Path(cache).rglob("*.db")) / 1e6
+        _indexed.append(_times(browser, [f"/items?start={number}" for number in range(100_000, M, 50_000)]))
+        _indexed.append((_until(browser, "/items?q=lighthouse", "are searched"), M))
+        _indexed.append(_times(browser, [f"/?at={seq}" for seq in range(100_000, 2 * M, 100_000)]))
+        return took_s, size_mb
+
+
+def listed_ms(folder: Path) -> tuple[float, float]:
+    """Return how long a page of 100 of these items takes, wherever it begins, ms, and the longest."""
+    return _of_index(folder, 0)
+
+
+def searched_s(folder: Path) -> tuple[float, float]:
+    """Return how long it takes until all of these items are searched for a text that none has, seconds, and how many there are."""
+    return _of_index(folder, 1)
+
+
+def past_ms(folder: Path) -> tuple[float, float]:
+    """Return how long it takes to show the run as it was after an event, ms, and the longest."""
+    return _of_index(folder, 2)
+
+
+def _of_index(folder: Path, place: int) -> tuple[float, float]:
+    if not _indexed:
+        index_s(folder)
+    return _indexed[place]
+
+
+def _times(browser: httpx.Client, paths: list[str]) -> tuple[float, float]:
+    """Return the median and the longest time of these requests, ms."""
+    took_ms = []
+    for path in paths:
+        began = time.perf_counter()
+        assert "can't be read" not in browser.get(path).raise_for_status().text
+        took_ms.append((time.perf_counter() - began) * 1e3)
+    return median(took_ms), max(took_ms)
+
+
+def _until(browser: httpx.Client, path: str, is_there: str) -> float:
+    """Ask for a page until it no longer says something; return how long that took, seconds."""
+    began = time.perf_counter()
+    while is_there in (page := browser.get(path).text) or "are being read" in page:
+        time.sleep(_PATIENCE_S)
+    return time.perf_counter() - began
 
 
 def _large(folder: Path) -> Path:
@@ -121,6 +185,12 @@ SERVING = Part(
             unit="%",
             base_unit="events/s",
         ),
+        Figure(
+            "the same, until its items can be listed", index_s, 40, seconds=25, unit="s", base_unit="MB on the disk"
+        ),
+        Figure("a page of 100 of its items", listed_ms, 100, seconds=1, unit="ms", base_unit="ms at most"),
+        Figure("a search in all of them, which finds nothing", searched_s, 5, seconds=1, unit="s", base_unit="items"),
+        Figure("that run as it was after an event", past_ms, 200, seconds=1, unit="ms", base_unit="ms at most"),
         Figure("the same, sent to a browser", sent_kb, 50, seconds=1, unit="kB/s", base_unit="events/s"),
     ),
 )

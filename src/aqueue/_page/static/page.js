@@ -1,4 +1,5 @@
 // Keeps a page up to date: the server sends the parts of it that have changed, as HTML in which all text of the run is escaped.
+import { prepare } from "./reader.js";
 import { Idiomorph } from "./vendor/idiomorph.esm.js";
 
 const SPEAK_MS = 10_000; // at most this often something is announced
@@ -11,6 +12,12 @@ let source = null;
 let waiting = {}; // parts that were sent and are not painted yet
 let heardAt = new Date();
 
+// ---- times: all are those of the server's time zone, which is named if it isn't the browser's
+
+const offsetS = Number(byId("zone").dataset.offsetS);
+
+const timeOf = (moment) => new Date(moment.getTime() + offsetS * 1_000).toLocaleTimeString(undefined, { timeZone: "UTC" });
+
 // ---- updates
 
 // What a person has opened stays open: the server doesn't know of it.
@@ -21,11 +28,13 @@ const callbacks = {
 const paint = () => {
   const parts = waiting;
   waiting = {};
+  // What a person types or was told stays; a button that has another meaning now must say so, though it has the focus.
+  const ignoreActiveValue = !document.activeElement?.matches("button.verb");
   for (const [id, html] of Object.entries(parts)) {
     const shown = byId(id);
     if (shown === null) continue;
     if (shown.hidden) shown.outerHTML = html; // it was empty
-    else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue: true, callbacks });
+    else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue, callbacks });
   }
   prepare();
   speak();
@@ -76,7 +85,7 @@ const lose = async (lost) => {
 };
 
 const tellLost = (words) => {
-  byId("seen").textContent = heardAt.toLocaleTimeString();
+  byId("seen").textContent = timeOf(heardAt);
   byId("lost").textContent = words;
   byId("offline").hidden = false;
 };
@@ -154,7 +163,7 @@ document.addEventListener("submit", (event) => {
 
 const KEYS = { "[": "previous", "]": "next", ",": "earlier", ".": "later", l: "live", L: "live" };
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range]), textarea, select")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range]), textarea, select, dialog *")) return;
   if (event.key === "/" && byId("q")) { event.preventDefault(); byId("q").focus(); }
   const link = byId(KEYS[event.key] ?? "");
   if (link?.href) link.click();
@@ -178,45 +187,12 @@ const speak = () => {
   }, Math.max(spokenAt + SPEAK_MS - performance.now(), 0));
 };
 
-// ---- what needs this script
-
-const copied = async (button) => {
-  const text = byId(button.dataset.copy).textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // not allowed, or no secure context: the text is selected, so that a key copies it
-    getSelection().selectAllChildren(byId(button.dataset.copy));
-    button.textContent = "Press Ctrl+C";
-    return;
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 2_000);
-};
-
-const prepare = () => {
-  for (const button of document.querySelectorAll("button.copy[hidden]")) button.hidden = false;
-};
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button.copy");
-  if (button) copied(button);
-});
-
 follows.addEventListener("change", () => {
-  byId("follow").title = follows.checked ? "" : `Paused at ${new Date().toLocaleTimeString()}`;
+  byId("follow").title = follows.checked ? "" : `Paused at ${timeOf(new Date())}`;
   connect();
 });
 follows.checked = true; // a browser remembers it over a reload
 byId("follow").hidden = false;
 
-prepare();
 if (!document.hidden) connect();
-
-const root = document.documentElement;
-const isDark = () => (root.style.colorScheme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-try { root.style.colorScheme = localStorage.theme ?? ""; } catch { /* a browser may keep nothing */ }
-byId("theme").hidden = false;
-byId("theme").addEventListener("click", () => {
-  root.style.colorScheme = isDark() ? "light" : "dark";
-  try { localStorage.theme = root.style.colorScheme; } catch { /* as above */ }
-});
+if (byId("access")?.dataset.control !== undefined) import("./control.js");

@@ -10,12 +10,12 @@ Each module imports only from those above it:
 - `replay`: `aqueue replay`: replays a recorded run
 - `report`: `aqueue report`: writes a run as one HTML file
 - `results`: `aqueue results`: writes what the items returned
-- `serve`: `aqueue serve`: shows a run in the browser, live or ended
 - `status`: `aqueue status`: shows the state of a run on one screen
 - `steer`: `aqueue pause`, `unpause`, `workers`, `limit` and `stop`: steer a run, live or not
 - `steer_items`: `aqueue retry`, `skip` and `cancel`: commands on items
 - `tree`: `aqueue tree`: shows the items as a tree with counts
 - `explain`: `aqueue explain`: shows the history of one item, and what a resume would do with it
 - `tail`: `aqueue tail`: prints the last events, and follows new ones
+- `serve`: `aqueue serve`: shows a run in the browser, live or ended
 - `watch`: `aqueue watch`: shows a run live
 """

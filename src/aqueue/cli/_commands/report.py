@@ -1,7 +1,5 @@
 """``aqueue report``: writes a run as one HTML file that can be sent to a colleague."""
 
-import time
-
 import click
 
 from aqueue._history.history import CannotRead
@@ -28,7 +26,7 @@ __all__ = ["report"]
 )
 @_app.run_option
 def report(file: str, output: str, run: str) -> None:
-    """Write a report of a run as one HTML file: figures, charts, a timeline, failures, the slowest items and the tree.
+    """Write a report of a run as one HTML file: the page of aqueue serve as it is now, a timeline, the slowest items, the tree.
 
     The file works offline and is at most 5 MB, however large the run is; it says what it leaves out. It contains the
     descriptions, types and errors of items, but no payloads and no results.
@@ -37,15 +35,14 @@ def report(file: str, output: str, run: str) -> None:
     from aqueue.cli import _report
 
     history = _app.closed_at_end(open_history(file, run=run))
-    record, fold = _report.read(history)
-    if record.view.state == "new":
+    frozen = _report.FrozenRun(history)
+    if frozen.view.state == "new":
         why = "its events don't form a run; name a file that a run has written"
         if not history.misplaced:
             why = "it has no events yet; start the run first"
         raise CannotRead(f"can't make a report of {history.name}: {why}")
-    notes = [f"{said}." for said in (*history.caveats(), history.skipped_lines()) if said]
     with open_output(output, history) as write:
-        write(_report.page(record, fold, source=history.name, now=time.time(), notes=notes).encode())
+        write(_report.page(frozen).encode())
     if output != "-":
         _screen.say(f"wrote {visible(output, 500)}")
     _app.finish(history)

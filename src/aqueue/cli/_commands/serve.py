@@ -13,6 +13,7 @@ import click
 
 from aqueue._journal import file as journal_file
 from aqueue.cli import _app
+from aqueue.cli._commands.tail import wait_for
 from aqueue.errors import JournalError
 
 __all__ = ["serve"]
@@ -22,6 +23,7 @@ __all__ = ["serve"]
     "Show a run in the browser, live or ended.",
     "aqueue serve run.db",
     "aqueue serve run.db --open",
+    "aqueue serve run.db --control",
     "ssh -t -L 8700:127.0.0.1:8700 host aqueue serve run.db --port 8700",
 )
 @click.option(
@@ -48,6 +50,7 @@ __all__ = ["serve"]
     "--allow-host", "names", multiple=True, metavar="NAME", help="Let browsers reach the page under this name, too."
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option("--control", is_flag=True, help="Let the run be steered from the page.  [default: it is read-only]")
 def serve(
     file: str,
     port: int | None,
@@ -57,14 +60,18 @@ def serve(
     tls_key: str | None,
     names: tuple[str, ...],
     opens: bool,
+    control: bool,
 ) -> None:
     """Show a run in the browser: what limits it, its figures, workers and failures, as they change.
 
-    FILE is a journal. The server is a process of its own, which only reads it: a run that is blocked or killed doesn't take the
-    page down, and the page doesn't slow the run. It goes on when the run is resumed.
+    FILE is a journal; if it doesn't exist yet, wait for it. The server is a process of its own, which only reads it: a run that is
+    blocked or killed doesn't take the page down, and the page doesn't slow the run. It goes on when the run is resumed.
 
     Only this machine can reach the page, and only with the printed address, which works once, for one browser. From another
     machine, let ssh forward the port; or serve the page to others with --host, --tls-cert and --tls-key.
+
+    With --control, the page has buttons to pause and stop the run, to change its workers and limits, and to retry and skip items.
+    They call this command, which works as in a terminal; the run records who did it.
     """
     # Imported here: other commands shouldn't wait for what the page needs, which not everybody has installed.
     try:
@@ -76,16 +83,19 @@ def serve(
         raise click.UsageError("aqueue serve needs more packages: pip install '/path/to/aqueue[web]'") from None
 
     path = journal_file.resolve(file)
-    if file == "-" or journal_file.is_empty(path):
+    if file == "-":
         raise JournalError(
-            f"there is no journal at {journal_file.shown(path)}; start the run first, or name the file that it has written"
+            "aqueue serve reads a journal, not standard input; name the file that a run writes, such as run.db"
         )
+    is_new = journal_file.is_empty(path)
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key need each other")
     tls = None if tls_cert is None or tls_key is None else (Path(tls_cert), Path(tls_key))
     listener = listen(host, port, tls=tls, names=names)
     click.get_current_context().call_on_close(listener.socket.close)  # if the journal can't be read
-    server = PageServer(path, listener, linger_s=None if linger is None else linger * 60)
+    if is_new:  # only now, so that what is wrong with the options is said at once
+        wait_for(str(path))
+    server = PageServer(path, listener, linger_s=None if linger is None else linger * 60, can_control=control)
     click.get_current_context().call_on_close(server.close)
     click.echo(f"{journal_file.shown(path)}: {server.new_address()}")
     click.echo("The address works once, for one browser.", err=True)

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from typing import Final, Literal
+from typing import Literal
 
 import click
 import msgspec
@@ -16,7 +16,6 @@ from aqueue.text import visible
 
 __all__ = ["limit", "pause", "stop", "unpause", "workers"]
 
-_VIA: Final = "command"
 
 _group_option = click.option(
     "--group", metavar="GROUP", help="Only the items of this group; their hooks continue.  [default: the whole run]"
@@ -30,14 +29,15 @@ _group_option = click.option(
 )
 @_group_option
 @_app.json_option
-def pause(file: str, group: str | None, as_json: bool) -> None:
+@_app.via_option
+def pause(file: str, group: str | None, as_json: bool, via: str) -> None:
     """Start no more items and hooks until `aqueue unpause`, also after a resume. Running ones finish.
 
     Retry timers and stop_after_s continue. A paused run with waiting items doesn't end. If no process runs the run, it is paused
     from its resume on.
     """
     what = _what(group)
-    answer = steering.pause(file, group=group, via=_VIA)
+    answer = steering.pause(file, group=group, via=via)
     _print(answer, as_json, f"paused{what}", f"already paused{what}", running="will finish")
     _warn_of_unknown(group, answer, f"aqueue unpause {shlex.quote(file)} --group")
 
@@ -49,10 +49,11 @@ def pause(file: str, group: str | None, as_json: bool) -> None:
 )
 @_group_option
 @_app.json_option
-def unpause(file: str, group: str | None, as_json: bool) -> None:
+@_app.via_option
+def unpause(file: str, group: str | None, as_json: bool, via: str) -> None:
     """End a pause by `aqueue pause`. The pause of the run and those of its groups are independent of each other."""
     what = _what(group)
-    answer = steering.unpause(file, group=group, via=_VIA)
+    answer = steering.unpause(file, group=group, via=via)
     _print(answer, as_json, f"unpaused{what}", f"not paused{what}", before=f"paused{_since(answer)}")
 
 
@@ -62,14 +63,15 @@ def unpause(file: str, group: str | None, as_json: bool) -> None:
 )
 @click.argument("number", metavar="N", type=_app.WholeNumber(1, MAX_WORKERS))
 @_app.json_option
-def workers(file: str, number: int, as_json: bool) -> None:
+@_app.via_option
+def workers(file: str, number: int, as_json: bool, via: str) -> None:
     """Let N workers run items: more start at once, and those with the highest numbers retire after their item.
 
     It holds after a resume, unless the program passes another num_workers than it did. A run on a cluster refuses it: start or
     stop worker processes there.
     """
     of_them = f"{amount(number)} worker{'' if number == 1 else 's'}"
-    answer = steering.workers(file, number, via=_VIA)
+    answer = steering.workers(file, number, via=via)
     _print(answer, as_json, of_them, f"already {of_them}", before=f"before: {amount(answer.num_workers)}")
 
 
@@ -95,6 +97,7 @@ def workers(file: str, number: int, as_json: bool) -> None:
 @click.option("--none", "is_none", is_flag=True, help="No limit.")
 @click.option("--default", "is_default", is_flag=True, help="The program's own limit.")
 @_app.json_option
+@_app.via_option
 def limit(
     file: str,
     group: str,
@@ -103,6 +106,7 @@ def limit(
     is_none: bool,
     is_default: bool,
     as_json: bool,
+    via: str,
 ) -> None:
     """Change the limit of GROUP. It holds from the next start, and running items of the group are counted.
 
@@ -117,7 +121,7 @@ def limit(
     asked: Limit | Literal["none", "default"] = Limit(concurrent, per_second)
     if not has_numbers:
         asked = "default" if is_default else "none"
-    answer = steering.limit(file, group, asked, via=_VIA)
+    answer = steering.limit(file, group, asked, via=via)
     # Without a process, the limit of the program isn't known.
     before = limit_words(answer.concurrent, answer.per_second) or (
         "no limit" if answer.is_live else "as in the program"
@@ -134,12 +138,13 @@ def limit(
 )
 @click.option("--now", is_flag=True, help="Cancel the running items instead of waiting for them.")
 @_app.json_option
-def stop(file: str, now: bool, as_json: bool) -> None:
+@_app.via_option
+def stop(file: str, now: bool, as_json: bool, via: str) -> None:
     """Stop a run as its own aqueue.stop() does: no more items are taken, and the running ones finish.
 
     run_queue returns a result with the status interrupted, and raises nothing.
     """
-    answer = steering.stop(file, now=now, via=_VIA)
+    answer = steering.stop(file, now=now, via=via)
     already = (
         "already stopping" if answer.is_live else f"{visible(file, 1_000)} isn't running: there is nothing to stop"
     )

@@ -20,7 +20,6 @@ from aqueue.text import short_names, visible
 
 __all__ = ["cancel", "retry", "skip"]
 
-_VIA: Final = "command"
 _MAX_TYPES: Final = 3
 _MAX_TEXT_CHARS: Final = 200
 
@@ -87,7 +86,8 @@ def _confirm_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--completed", is_flag=True, help="Run items again that have completed or were skipped, instead.")
 @_confirm_options
 @_app.json_option
-def retry(file: str, selector: Selector, completed: bool, is_sure: bool, is_dry: bool, as_json: bool) -> None:
+@_app.via_option
+def retry(file: str, selector: Selector, completed: bool, is_sure: bool, is_dry: bool, as_json: bool, via: str) -> None:
     """Run failed items again, with fresh attempts, and items that wait for a retry at once.
 
     Name the items by their numbers, or by options, all of which must hold. Hooks above them run once everything below has
@@ -99,7 +99,7 @@ def retry(file: str, selector: Selector, completed: bool, is_sure: bool, is_dry:
     verb = _Verb("retry", "retried", states, effect, runs_again=True, runs_hooks=True)
     _steer(
         *(file, selector, verb),
-        lambda selection: steering.retry(file, selection, completed=completed, via=_VIA),
+        lambda selection: steering.retry(file, selection, completed=completed, via=via),
         *(is_sure, is_dry, as_json),
     )
 
@@ -114,7 +114,10 @@ def retry(file: str, selector: Selector, completed: bool, is_sure: bool, is_dry:
 @click.option("--result", metavar="JSON", help="Their result, for the hooks of their parents.  [default: none]")
 @_confirm_options
 @_app.json_option
-def skip(file: str, selector: Selector, result: str | None, is_sure: bool, is_dry: bool, as_json: bool) -> None:
+@_app.via_option
+def skip(
+    file: str, selector: Selector, result: str | None, is_sure: bool, is_dry: bool, as_json: bool, via: str
+) -> None:
     """Let items count as successful without running them: those that have failed or are outstanding.
 
     Name the items by their numbers, or by options, all of which must hold. Running ones are interrupted. Their own hooks don't
@@ -126,7 +129,7 @@ def skip(file: str, selector: Selector, result: str | None, is_sure: bool, is_dr
     verb = _Verb("skip", "skipped", SKIPPED_STATES, effect, runs_again=False, runs_hooks=True)
     _steer(
         *(file, selector, verb),
-        lambda selection: steering.skip(file, selection, result=value, via=_VIA),
+        lambda selection: steering.skip(file, selection, result=value, via=via),
         *(is_sure, is_dry, as_json),
     )
 
@@ -140,7 +143,8 @@ def skip(file: str, selector: Selector, result: str | None, is_sure: bool, is_dr
 @selector_options
 @_confirm_options
 @_app.json_option
-def cancel(file: str, selector: Selector, is_sure: bool, is_dry: bool, as_json: bool) -> None:
+@_app.via_option
+def cancel(file: str, selector: Selector, is_sure: bool, is_dry: bool, as_json: bool, via: str) -> None:
     """Let items fail that are outstanding; running ones are cancelled. They stay failed until `aqueue retry`.
 
     Name the items by their numbers, or by options, all of which must hold. A running item that returns all the same has completed.
@@ -155,7 +159,7 @@ def cancel(file: str, selector: Selector, is_sure: bool, is_dry: bool, as_json: 
     )
     _steer(
         *(file, selector, verb),
-        lambda selection: steering.cancel(file, selection, via=_VIA),
+        lambda selection: steering.cancel(file, selection, via=via),
         *(is_sure, is_dry, as_json),
     )
 

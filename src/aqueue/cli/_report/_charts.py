@@ -1,20 +1,19 @@
-"""The charts of the page: a sentence that says what each shows, its data, and that data as a table."""
+"""The charts that only the report has: a sentence that says what each shows, its data, and that data as a table."""
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final
 
 from aqueue._folds.tree_shape import TreeShape
 from aqueue._history.record import Record
-from aqueue._page.html import Html, clock, counted, joined, percent, rate, table, text
+from aqueue._page.html import Html, counted, joined, percent, table, text
 from aqueue._page.over_time import BINS_PER_DECADE, Fold, bin_edge
-from aqueue._page.series import Period
+from aqueue._page.pictures import chart
 from aqueue._page.timeline import MAX_ROWS, Span
 from aqueue.cli._record import cut_tree
 from aqueue.figures import amount, duration
 from aqueue.text import short_names, visible
 
-__all__ = ["MAX_CELLS", "chart_data", "durations", "over_time", "timeline", "tree", "tree_cells"]
+__all__ = ["MAX_CELLS", "chart_data", "concurrency", "durations", "timeline", "tree", "tree_cells"]
 
 MAX_CELLS: Final = 3_000
 _MAX_SIBLINGS: Final = 20
@@ -24,7 +23,7 @@ _MAX_LEVEL_ROWS: Final = 200
 _MAX_SERIES: Final = 7
 """How many types a histogram shows one by one; the page has one more color, for all others."""
 
-_TABLE_BINS: Final = 40
+_MAX_BINS: Final = 150
 _SPAN_TEXT_MAX_CHARS: Final = 60
 _HOLLOW: Final = {
     "interrupted": {"interrupted", "crashed"},
@@ -36,7 +35,6 @@ _HOLLOW: Final = {
 _MOVES: Final = (("previous", "←", "Previous"), ("next", "→", "Next"), ("up", "↑", "Above"), ("down", "↓", "Below"))
 _ZOOMS: Final = (("in", "+", "Zoom in"), ("out", "\u2212", "Zoom out"))
 
-Points = list[tuple[float, float]]
 Cell = list[int]
 """A part of the tree: its parent's index (-1 for the run), type, item (0 for several), how many siblings it is, how many
 items with all below them, how many of those failed (of several: of these siblings), how many of them were skipped, and
@@ -44,7 +42,7 @@ whether items below it are left out.
 """
 
 
-def chart_data(record: Record, fold: Fold, bins: list[Period], cells: list[Cell]) -> dict[str, Any]:
+def chart_data(fold: Fold, cells: list[Cell]) -> dict[str, Any]:
     """Return the data of all charts. Times are milliseconds of the run's own time. All texts in it are made visible."""
     names = short_names(fold.types)
     return {
@@ -54,13 +52,6 @@ def chart_data(record: Record, fold: Fold, bins: list[Period], cells: list[Cell]
             for at, length_s, crashed in fold.gaps()
         ],
         "types": [visible(names[type], 100) for type in fold.types],
-        "rate": _stepped(bins, lambda period: round(period.rate, 4)),
-        "busy": _stepped(bins, lambda period: round(period.busy, 3)),
-        "workers": _stepped(bins, lambda period: period.workers),
-        "enqueued": _rising(bins, lambda period: period.enqueued),
-        "done": _rising(bins, lambda period: period.done),
-        "failed": _rising(bins, lambda period: period.failed) if record.view.counts.failed else [],
-        "skipped": _rising(bins, lambda period: period.skipped) if record.view.counts.skipped else [],
         "rows": sorted(fold.timeline.rows),
         "spans": [
             _span(number, span)
@@ -74,16 +65,6 @@ def chart_data(record: Record, fold: Fold, bins: list[Period], cells: list[Cell]
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1_000, 3)
-
-
-def _stepped(bins: list[Period], value: Callable[[Period], float]) -> Points:
-    """Return the corners of a line that is level within each period."""
-    return [*((_ms(period.start), value(period)) for period in bins), (_ms(bins[-1].end), value(bins[-1]))]
-
-
-def _rising(bins: list[Period], value: Callable[[Period], int]) -> Points:
-    """Return the corners of a line that rises within each period."""
-    return [(0.0, 0), *((_ms(period.end), value(period)) for period in bins)]
 
 
 def _span(row: int, span: Span) -> list[Any]:
@@ -110,53 +91,25 @@ def _histogram(fold: Fold) -> dict[str, Any]:
     }
 
 
-def over_time(record: Record, fold: Fold, bins: list[Period]) -> Html:
-    """Return the charts of what happened when: throughput, found and completed, busy workers; and a table of all three."""
-    counts, elapsed_s = record.view.counts, fold.elapsed_s
-    resumes = " A vertical line marks where the run was resumed." if any(fold.gaps()) else ""
-    best = max(bins, key=lambda period: period.rate)
-    average = counts.completed / elapsed_s if elapsed_s else 0.0
-    throughput = (
-        f"Items completed per second: {rate(average)} on average over {duration(elapsed_s)}, at most {rate(best.rate)} "
-        f"(at {clock(best.start)}). Each step is {duration(bins[0].end - bins[0].start)}.{resumes}"
-    )
-    failed = f", {amount(counts.failed)} failed" if counts.failed else ""
-    failed += f", {amount(counts.skipped)} skipped" if counts.skipped else ""
-    found = (
-        f"How many items had been found and completed by each moment. At the end: {amount(counts.enqueued)} found, "
-        f"{amount(counts.completed)} completed{failed}.{resumes}"
-    )
+def concurrency(fold: Fold) -> Html:
+    """Return the chart of how many workers were busy, and how many there were."""
+    bins = fold.series.bins(fold.elapsed_s, _MAX_BINS)
     busy_s = sum(period.busy * (period.end - period.start) for period in bins)
     most = amount(max((process.num_workers for process in fold.processes), default=0))
     if any(process.started.cluster for process in fold.processes):
         most = f"at most {most}"
-    busy = (
-        f"Busy workers: {busy_s / elapsed_s if elapsed_s else 0.0:.1f} of {most} on average. "
-        f"The dashed line shows how many workers there were.{resumes}"
+    said = f"{busy_s / fold.elapsed_s:.1f} of {most} on average"
+    drawn = chart(
+        f"Busy workers over the run: {said}.",
+        bins,
+        [("found", lambda period: period.workers), ("done", lambda period: period.busy)],
+        [(at, "killed" if crashed else "stopped") for at, _, crashed in fold.gaps()],
+        is_stepped=True,
     )
-    rows = [
-        (
-            f"{clock(period.start)} – {clock(period.end)}",
-            *map(amount, (period.enqueued, period.done, period.failed)),
-            *([amount(period.skipped)] if counts.skipped else []),
-            rate(period.rate),
-            f"{period.busy:.1f}",
-        )
-        for period in fold.series.bins(elapsed_s, _TABLE_BINS)
-    ]
-    columns = ["Time", "Found", "Completed", "Failed", *(["Skipped"] if counts.skipped else [])]
-    columns += ["Completed per second", "Busy workers"]
-    states = "completed, failed and skipped" if counts.skipped else "completed and failed"
-    caption = f"Items found, {states} by the end of each period; throughput and busy workers within it"
-    lines = [("found", "found"), ("done", "completed")]
-    lines += [(state, state) for state in ("failed", "skipped") if getattr(counts, state)]
-    data = _data("Over time", table(caption, columns, rows, range(1, len(columns))))
-    return joined(
-        [
-            _figure("rate", "Throughput", throughput),
-            _figure("found", "Found and completed", found, legend=_legend(lines)),
-            _figure("busy", "Concurrency", busy, data),
-        ]
+    legend = '<li><i class="key found"></i>workers</li><li><i class="key done"></i>busy</li>'
+    return Html(
+        f'<figure id="busy" class="card whole"><figcaption><h2>Busy workers</h2><span class="quiet">{text(said)}</span>'
+        f'<ul class="legend end">{legend}</ul></figcaption>{drawn}</figure>\n'
     )
 
 
@@ -167,7 +120,7 @@ def timeline(fold: Fold) -> Html:
     attempts = sum(totals.attempts for totals in line.totals.values())
     drawn = sum(span.count for span in spans)
     single = [span for span in spans if span.count == 1]
-    said = f"What each worker did: {counted(drawn, 'attempt')} as {counted(len(spans), 'bar')} in {counted(len(line.rows), 'row')}."
+    said = f"{counted(drawn, 'attempt')} as {counted(len(spans), 'bar')} in {counted(len(line.rows), 'row')}."
     if len(line.totals) > len(line.rows):
         said += f" Left out: {counted(len(line.totals) - len(line.rows), 'worker')} numbered above {MAX_ROWS}, with "
         said += f"{counted(attempts - drawn, 'attempt')}."
@@ -212,7 +165,7 @@ def timeline(fold: Fold) -> Html:
     )
     return _figure(
         "timeline",
-        "Workers",
+        "What each worker did",
         said,
         _data("Workers", table("Totals of each worker", columns, rows, range(6))),
         _legend([(name, words) for name, words, is_there in legend if is_there]),
@@ -242,7 +195,7 @@ def durations(fold: Fold) -> Html:
     ]
     columns = ["Type", "Attempts", "Total", "Mean", "Median", "95th percentile", "Longest"]
     control = Html(
-        '<p class="controls"><label>Type <select id="durations-type"><option value="">all</option></select></label></p>'
+        '<p class="moves"><label>Type <select id="durations-type"><option value="">all</option></select></label></p>'
     )
     caption = "How long attempts took; medians and percentiles are from the histogram, accurate to a few percent"
     legend = Html('<ul class="legend" id="durations-legend"></ul>')
@@ -270,7 +223,7 @@ def tree(record: Record, cells: list[Cell]) -> Html:
     ]
     caption = "Items by level and type" + (f", the first {_MAX_LEVEL_ROWS} rows" if len(ranked) > len(rows) else "")
     hint = "Select a cell with these buttons or the arrow keys and zoom with + and \u2212, or click in the chart."
-    path = Html('<nav aria-label="Position in the tree"><ol class="path" id="tree-path"></ol></nav>')
+    path = Html('<nav aria-label="Position in the tree"><ol class="trail" id="tree-path"></ol></nav>')
     return _figure(
         "tree",
         "Tree of items",
@@ -332,9 +285,9 @@ def _figure(
     name: str, title: str, said: str, data: Html | str = "", legend: Html | str = "", controls: Html | str = ""
 ) -> Html:
     return Html(
-        f'<figure id="{name}"><figcaption><h3>{title}</h3><p>{text(said)}</p></figcaption>\n'
+        f'<figure id="{name}" class="card whole plotted"><figcaption><h2>{title}</h2><p class="quiet">{text(said)}</p></figcaption>\n'
         f'<div class="drawn">{text(controls)}{text(legend)}'
-        f'<div class="chart" id="{name}-chart" role="img" aria-label="{text(f"{title}. {said}")}"></div></div>\n'
+        f'<div class="plot" id="{name}-chart" role="img" aria-label="{text(f"{title}. {said}")}"></div></div>\n'
         f"{data}</figure>\n"
     )
 
@@ -355,6 +308,6 @@ def _controls(chart: str, hint: str) -> Html:
         for do, sign, label in (*_MOVES, *_ZOOMS)
     )
     return Html(
-        f'<div class="controls" id="{chart}-controls" role="group" aria-label="{chart.capitalize()} controls">{shown}'
+        f'<div class="moves" id="{chart}-controls" role="group" aria-label="{chart.capitalize()} controls">{shown}'
         f'</div><p class="selected" id="{chart}-selected" role="status">{text(hint)}</p>'
     )

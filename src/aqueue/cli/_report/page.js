@@ -1,4 +1,4 @@
-// Draws the charts of the page from its data. What is text on the page is there without this script.
+// Draws the charts that only the report has, from its data. What is text on the page is there without this script.
 // Text from the run is put into the page as text alone, never as HTML.
 
 (() => {
@@ -54,10 +54,15 @@
   const NAMES = ["surface", "text", "quiet", "line", "faint", "accent", "accent-soft", "bad", "warn", "cut", "good", "on-fill"];
   const colors = { types: [] };
   const readColors = () => {
-    const style = getComputedStyle(root);
-    const read = (name) => style.getPropertyValue(`--${name}`).trim();
+    const probe = element("i");
+    root.append(probe);
+    const read = (name) => {
+      probe.style.color = `var(--${name})`;
+      return getComputedStyle(probe).color; // the property itself would have the colors of both schemes
+    };
     for (const name of NAMES) colors[name] = read(name);
     colors.types = Array.from({ length: TYPE_COLORS }, (_, number) => read(`type-${number}`));
+    probe.remove();
   };
 
   const theme = () => {
@@ -121,18 +126,6 @@
     data: data.gaps.map(([at, said]) => ({ xAxis: at, name: said })),
   });
   const grid = (more) => ({ left: 8, right: 16, top: 12, bottom: 4, containLabel: true, ...more });
-  const overTime = (series, said, minInterval = 0) => ({
-    grid: grid(), xAxis: timeAxis(),
-    yAxis: { type: "value", min: 0, minInterval, splitNumber: 4, axisLabel: { formatter: amount } },
-    tooltip: {
-      trigger: "axis", confine: true, transitionDuration: 0,
-      formatter: (shown) => tip(clock(shown[0].value[0]), ...shown.map((one) => `${said(one.value[1])}${one.seriesName}`)),
-    },
-    series: series.map((one) => ({
-      type: "line", showSymbol: false, silent: true, connectNulls: false, triggerLineEvent: false, ...one,
-    })),
-  });
-
   const KEYS = {
     ArrowLeft: "previous", ArrowRight: "next", ArrowUp: "up", ArrowDown: "down",
     "+": "in", "=": "in", "-": "out", Backspace: "out",
@@ -146,27 +139,6 @@
       event.preventDefault();
       actions[action]();
     });
-  };
-
-  // ---- Over time.
-
-  const drawOverTime = () => {
-    const line = (name, points, color, more) =>
-      ({ name, data: points, itemStyle: { color }, lineStyle: { color, width: 1.5, ...more } });
-    const area = (name, points) => ({
-      ...line(name, points, colors.accent), step: "end", markLine: gapMarks(), areaStyle: { color: colors["accent-soft"], opacity: 1 },
-    });
-    draw("rate", () => overTime([area(" items per second", data.rate)], amount));
-    draw("found", () => overTime([
-      { ...line(" found", data.enqueued, colors.quiet, { type: "dashed" }), markLine: gapMarks() },
-      line(" completed", data.done, colors.accent, { width: 2.5 }),
-      ...(data.failed.length ? [line(" failed", data.failed, colors.bad, { width: 2.5, type: "dotted" })] : []),
-      ...(data.skipped.length ? [line(" skipped", data.skipped, colors.good, { width: 2.5, type: [9, 5] })] : []),
-    ], (number) => amount(Math.round(number)), 1));
-    draw("busy", () => overTime([
-      area(" busy workers", data.busy),
-      { ...line(" workers", data.workers, colors.quiet, { type: "dashed" }), step: "end" },
-    ], amount, 1));
   };
 
   // ---- How long it took.
@@ -204,26 +176,16 @@
   // ---- The page.
 
   root.classList.add("js");
-  const local = new Intl.DateTimeFormat(undefined, {
-    year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short",
-  });
-  for (const time of document.querySelectorAll("time")) {
-    const at = new Date(time.dateTime);
-    if (!Number.isNaN(at.valueOf())) {
-      time.title = time.textContent;
-      time.textContent = local.format(at);
-    }
-  }
   const shared = {
     data, colors, amount, byId, element, legendEntry, tip, duration, clock, draw, control, TYPE_COLORS,
     grid, timeAxis, gapMarks, total, theme,
   };
   readColors();
-  drawOverTime();
-  drawTimeline(shared);
-  drawDurations();
-  drawTree(shared);
+  if (byId("timeline")) drawTimeline(shared); // without an attempt or an item there is nothing to draw
+  if (byId("durations")) drawDurations();
+  if (byId("tree")) drawTree(shared);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+  new MutationObserver(repaint).observe(root, { attributeFilter: ["style"] }); // a reader has chosen the other scheme
   addEventListener("beforeprint", () => { root.classList.add("print"); repaint(); });
   addEventListener("afterprint", () => { root.classList.remove("print"); repaint(); });
 })();

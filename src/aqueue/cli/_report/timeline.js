@@ -1,4 +1,3 @@
-"use strict";
 // Draws what each worker did: one bar per attempt, which can be selected and read, also by keyboard.
 
 // How bars differ by outcome: in color, and also in height or filling.

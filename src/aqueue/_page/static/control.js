@@ -1,0 +1,125 @@
+// Gives commands to the run. What a dialog shows before comes from the server, as HTML in which all text of the run is escaped.
+
+const STEP_MS = 600; // several steps of the number of workers are one command
+const SAID_MS = 10_000;
+const WHY_MS = 30_000;
+
+const root = document.documentElement;
+const dialog = document.createElement("dialog");
+dialog.id = "ask";
+dialog.setAttribute("aria-labelledby", "ask-title");
+const answer = document.createElement("p");
+answer.id = "answer";
+answer.setAttribute("role", "status");
+document.body.append(dialog, answer);
+root.classList.add("controls"); // shows the buttons
+
+const waiting = new Set(); // commands that aren't answered yet
+let last = Promise.resolve();
+let opener = null; // what has opened the dialog: an update may have put another element in its place
+let timer = 0;
+let clearing = 0;
+
+// ---- commands
+
+const post = async (path, body) => {
+  const headers = { "Content-Type": "application/json" };
+  const response = await fetch(`control/${path}`, { method: "POST", headers, body }).catch(() => null);
+  const text = await response?.text().catch(() => null) ?? null;
+  if (text === null) throw new Error("The server has not answered: look whether it was done before you try again.");
+  if (response.ok) return text;
+  let why = text;
+  try { why = JSON.parse(text).error; } catch { /* it was refused before it was read */ }
+  throw new Error(why);
+};
+
+// One after the other; a second click on what isn't answered yet does nothing.
+const inTurn = async (key, work) => {
+  if (waiting.has(key)) return false;
+  waiting.add(key);
+  root.classList.add("busy");
+  const turn = last.then(work);
+  last = turn.catch(() => {});
+  try {
+    await turn;
+    return true;
+  } catch (error) {
+    say(error.message, true);
+    return false;
+  } finally {
+    waiting.delete(key);
+    root.classList.toggle("busy", waiting.size > 0);
+  }
+};
+
+const give = (verb, body, isOfDialog) => inTurn(verb + body, async () => {
+  try {
+    const { said } = JSON.parse(await post(verb, body));
+    say(said, false);
+  } finally {
+    if (isOfDialog) dialog.close(); // what is behind it can't be announced
+  }
+});
+
+const ask = ({ dataset: { verb, body } }) => inTurn(`${verb}${body}?`, async () => {
+  const html = await post(`${verb}/dialog`, body);
+  if (dialog.open) return;
+  dialog.innerHTML = html;
+  opener = { verb, body };
+  dialog.showModal();
+});
+
+const say = (words, isBad) => {
+  clearTimeout(clearing);
+  answer.textContent = words[0].toUpperCase() + words.slice(1);
+  answer.classList.toggle("bad", isBad);
+  clearing = setTimeout(() => { answer.textContent = ""; }, isBad ? WHY_MS : SAID_MS);
+};
+
+// ---- workers
+
+const setWorkers = async (input) => {
+  clearTimeout(timer);
+  if (!input.checkValidity()) input.value = input.defaultValue;
+  if (input.value === input.defaultValue) return;
+  if (!await give("workers", JSON.stringify({ number: Number(input.value) }), false)) input.value = input.defaultValue;
+};
+
+const step = (button) => {
+  const input = button.parentElement.querySelector("input");
+  if (button.dataset.step > 0) input.stepUp();
+  else input.stepDown();
+  clearTimeout(timer);
+  timer = setTimeout(setWorkers, STEP_MS, input);
+};
+
+// ---- what a person does
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.matches("#ask .close")) dialog.close();
+  else if (button?.dataset.step) step(button);
+  else if (button?.dataset.asks !== undefined) ask(button);
+  else if (button?.dataset.verb) give(button.dataset.verb, button.dataset.body, dialog.contains(button));
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("input[data-verb=workers]")) setWorkers(event.target);
+});
+
+dialog.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { verb, body } = event.target.dataset;
+  const fields = [...new FormData(event.target)].filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]);
+  give(verb, JSON.stringify({ ...JSON.parse(body), ...Object.fromEntries(fields) }), true);
+});
+
+// The browser gives the focus back to what had it, if that is still there.
+dialog.addEventListener("close", () => {
+  dialog.replaceChildren();
+  if (document.activeElement !== document.body) return;
+  const same = [...document.querySelectorAll("button.verb")].find(
+    ({ dataset: { verb, body } }) => verb === opener?.verb && body === opener.body,
+  );
+  (same ?? document.getElementById("main")).focus();
+});
