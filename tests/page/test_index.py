@@ -27,6 +27,7 @@ from aqueue._history.journal_history import JournalHistory
 from aqueue._journal import reader
 from aqueue._page import index
 from aqueue._page.index import NUMBER_OF, Index, index_path, last_view
+from aqueue.errors import JournalError
 from aqueue.events import Event
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.text import without_surrogates
@@ -418,6 +419,31 @@ def test_two_copies_are_never_mixed(tmp_path: Path) -> None:
         one.fill()
         seq = one.seq
     check(path, runs[0][:seq])
+
+
+@pytest.mark.parametrize("method", ["_add", "_apply_to_view", "_keep_view"])
+def test_error_of_the_disk_may_pass(journal: Path, tmp_path: Path, method: str) -> None:
+    """An index that couldn't be written goes on later, and lacks nothing of what was read meanwhile."""
+    path, error = tmp_path / "other.db", sqlite3.OperationalError("disk I/O error")
+    with in_batches_of(10, 10, 10), indexed(journal, path) as one:
+        for _ in range(3):
+            with pytest.raises(sqlite3.OperationalError), patch.object(one, method, side_effect=error):
+                one.fill()
+            assert one.fill()
+        fill(one)
+    check(path, events_of(journal))
+
+
+def test_number_that_no_index_can_have(tmp_path: Path) -> None:
+    """A stranger's journal may have any number: the index of that can't be filled, which is an error of the journal."""
+    journal = tmp_path / "run.db"
+    write(journal, make_events(1, 20))
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        large = ev.encode(make_events(18, 18)[0]).decode().replace('"item":5', f'"item":{2**70}')
+        assert str(2**70) in large
+        connection.execute("UPDATE events SET event = ? WHERE seq = 18", (large,))
+    with indexed(journal, tmp_path / "index.db") as one, pytest.raises(JournalError, match="no run can have written"):
+        fill(one)
 
 
 # ---- the process ---------------------------------------------------------------------------------------------------

@@ -316,9 +316,9 @@ def test_index_that_can_not_be_written(journal: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(server, "Index", Broken)
     with in_this_process(journal) as browser:
-        assert "disk I/O error" in reloaded(browser, "/items", "can't be filled")
-        assert "can't be filled" in browser.get("/?at=50").text
-        assert 'id="figures"' in browser.get("/").text and "can't be filled" not in browser.get("/").text
+        assert "disk I/O error" in reloaded(browser, "/items", "can't be written")
+        assert "can't be written" in browser.get("/?at=50").text
+        assert 'id="figures"' in browser.get("/").text and "can't be written" not in browser.get("/").text
 
 
 # ---- the process ---------------------------------------------------------------------------------------------------

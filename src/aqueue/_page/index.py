@@ -23,6 +23,7 @@ from aqueue._folds.item_table import STATES, State
 from aqueue._folds.snapshot import view_from, view_to
 from aqueue._history.journal_history import JournalHistory
 from aqueue._history.record import MISFITS
+from aqueue.errors import JournalError
 from aqueue.events import Event, ItemCompleted, ItemDescribed, ItemEnqueued, ItemStarted
 from aqueue.text import without_surrogates
 from aqueue.view import RunView
@@ -269,8 +270,12 @@ class Index:
         try:
             with self._transaction():
                 return self._fill()
-        except sqlite3.Error as error:
-            self.forget_if_damaged(error)
+        except BaseException as error:
+            self.seq = -1  # what was read isn't in it: the next call restores what is
+            if isinstance(error, sqlite3.Error):
+                self.forget_if_damaged(error)
+            if isinstance(error, OverflowError):
+                raise JournalError("the journal has a number that no run can have written") from error
             raise
 
     def _fill(self) -> bool:
