@@ -316,9 +316,28 @@ def test_index_that_can_not_be_written(journal: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(server, "Index", Broken)
     with in_this_process(journal) as browser:
-        assert "disk I/O error" in reloaded(browser, "/items", "can't be written")
-        assert "can't be written" in browser.get("/?at=50").text
-        assert 'id="figures"' in browser.get("/").text and "can't be written" not in browser.get("/").text
+        assert "disk I/O error" in reloaded(browser, "/items", "can't be filled")
+        assert "can't be filled" in browser.get("/?at=50").text
+        assert 'id="figures"' in browser.get("/").text and "can't be filled" not in browser.get("/").text
+
+
+def test_index_that_is_damaged_is_made_again(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it is served: the list is there again without a restart."""
+    made: list[Index] = []
+
+    class Damaged(Index):
+        def fill(self) -> bool:
+            if self not in made:
+                made.append(self)
+                if len(made) == 1:
+                    raise sqlite3.DatabaseError("database disk image is malformed")
+            return super().fill()
+
+    monkeypatch.setattr(server, "Index", Damaged)
+    monkeypatch.setattr(server, "_LOOK_S", 0.05)
+    with in_this_process(journal) as browser:
+        reloaded(browser, "/items", 'id="row-1000"')
+    assert len(made) == 2
 
 
 # ---- the process ---------------------------------------------------------------------------------------------------

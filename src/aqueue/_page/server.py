@@ -135,6 +135,8 @@ class _Shown:
         self._thread = thread
         self._index_thread = index_thread
         self._index: Index | None = None
+        self._read_index: Index | None = None  # from which the items are read
+        self._is_damaged = False  # whether the index is to be made again
         self._past: dict[int, PastMoment] = {}
         self._rendered: dict[Asked, Parts] = {}
         self._looked_at = 0.0
@@ -191,15 +193,31 @@ class _Shown:
     # ---- on the thread -------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
+        self._run.poll()
+        try:
+            self._look_at_index()
+        except sqlite3.Error as error:
+            self._note_damage(error)
+        except JournalError:  # as `poll` has found, or will the next time
+            pass
+
+    def _look_at_index(self) -> None:
         run, now = self._run, time.monotonic()
-        run.poll()
-        if run.items is None and self._index is not None:
-            run.items = ItemReader(self._index.connect(), run.reader())
+        if self._read_index is not self._index:
+            if run.items is not None:
+                run.items.close()
+            self._read_index = self._index
+            run.items = None if self._index is None else ItemReader(self._index.connect(), run.reader())
+            self._past.clear()
         if run.items is not None:
             run.items.refresh()
             if run.read_share == 1 and now - self._marked_at >= _MARKS_S:
                 self._marked_at = now
                 run.marks, run.commands = marks_of(run, run.items), commands_of(run.items)
+
+    def _note_damage(self, error: sqlite3.Error) -> None:
+        if self._read_index is not None and self._read_index.forget_if_damaged(error):
+            self._is_damaged = True
 
     def _seq_at(self, elapsed_s: float) -> int | None:
         run = self._run
@@ -221,8 +239,7 @@ class _Shown:
             # Of the past nothing changes but what isn't read yet.
             return frame | ({"main": _main(layout(shown))} if moment.latest is not None else shown)
         except sqlite3.Error as error:
-            if self._index is not None:
-                self._index.forget_if_damaged(error)
+            self._note_damage(error)
             return {
                 "notes": Html(
                     f'<div id="notes"><p class="note bad"><b>The index can\'t be read.</b> {text(error, 300)}</p></div>'
@@ -272,11 +289,18 @@ class _Shown:
             self._index.close()
 
     def _fill(self) -> bool:
+        if self._is_damaged:
+            self.close_index()
+            self._index, self._is_damaged = None, False
         if self._index is None:
             reader = self._run.reader()
             assert reader.path is not None
             self._index = Index(index_path(self._run.view.run_id, reader.path), reader)
-        return self._index.fill()
+        try:
+            return self._index.fill()
+        except sqlite3.Error as error:
+            self._is_damaged = self._index.forget_if_damaged(error)
+            raise
 
     async def read(self) -> None:
         """Read what happens, whether or not a browser is there: else one that comes after a night would wait for all of that."""
