@@ -148,7 +148,7 @@ def test_marks_lead_to_what_happened() -> None:
         marks = marks_of(run, run.items)
         words = [mark.words.replace(ANNA, "Anna") for mark in marks]
         assert [word.split(" by ")[0] for word in words] == [
-            "paused", "unpaused", "killed", "resumed", "skip", "30 failed", "stopping: SIGINT", "interrupted",
+            "paused", "unpaused", "killed", "resumed", "skip 2, 1 item", "30 failed", "stopping: SIGINT", "interrupted",
         ]  # fmt: skip
         assert marks == sorted(marks)
         assert [mark.elapsed_s for mark in marks] == sorted(mark.elapsed_s for mark in marks)

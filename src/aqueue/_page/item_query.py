@@ -6,7 +6,8 @@ To look at all of a million items takes a second or more, so a list is searched 
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, Literal, NamedTuple
 
@@ -481,17 +482,30 @@ class ItemReader:
         """Return, by number, the last events of items that are listed as they were in the past."""
         return self._history.events_at({row.last_seq for row in rows if row.last_seq})
 
-    def notable(self, names: Sequence[str] | None, until: int, *, after: Sequence[str] = ()) -> list[Event]:
-        """Return the events with these names up to a number; with None, those of the run as a whole.
-
-        With `after`, also those that come right before one with one of these names.
-        """
-        condition = "name NOT LIKE 'item.%'" if names is None else f"name IN ({', '.join('?' * len(names))})"
+    def events_of_run(self) -> list[Event]:
+        """Return the events of the run as a whole: the last 2,000."""
         rows = self._connection.execute(
-            f"SELECT seq, name FROM notable WHERE seq <= ? AND {condition}",  # noqa: S608
-            (until, *(names or ())),
-        ).fetchall()
-        found = self._history.events_at({seq for seq, _ in rows} | {seq - 1 for seq, name in rows if name in after})
+            "SELECT seq FROM notable WHERE name NOT LIKE 'item.%' ORDER BY seq DESC LIMIT ?", (_MAX_EVENTS,)
+        )
+        return self.events_at([seq for (seq,) in rows])
+
+    def changes_of_failures(self, until: int) -> "array[int]":
+        """Return the numbers of the events up to `until` that change which items are failed, and of those that bound the run's time."""
+        rows = self._connection.execute(
+            "SELECT seq, name LIKE 'run.%' FROM notable WHERE seq <= ? AND "
+            "name IN ('item.failed', 'item.reopened', 'item.skipped', 'run.started', 'run.resumed', 'run.edited') ORDER BY seq",
+            (until,),
+        )
+        seqs = array("q")
+        for seq, is_bound in rows:
+            if is_bound and seq > 1 and (not seqs or seqs[-1] < seq - 1):
+                seqs.append(seq - 1)  # the run's own time ends with the last event of a process, whatever that is
+            seqs.append(seq)
+        return seqs
+
+    def events_at(self, seqs: Collection[int]) -> list[Event]:
+        """Return the events with these numbers, in order."""
+        found = self._history.events_at(seqs)
         return [found[seq] for seq in sorted(found)]
 
     def view_at(self, seq: int) -> RunView:

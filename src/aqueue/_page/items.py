@@ -10,7 +10,7 @@ from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import on_items
-from aqueue.events import Event, ItemCompleted, ItemFailed, ItemRetryScheduled, ItemStarted
+from aqueue.events import Event, ItemCompleted, ItemFailed, ItemRetryScheduled
 from aqueue.figures import amount, duration, local_minute
 from aqueue.text import first_line, short_names
 
@@ -228,10 +228,9 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
     state, attempts, changed_at, took_s = row.state, row.attempts, row.changed_at, row.took_s
     error_type, error, description = row.error_type, row.error, row.description
     if last is not None:
-        changed_at, attempts = (
-            last.at,
-            getattr(last, "attempt", 1 if isinstance(last, ItemStarted | ItemCompleted) else attempts),
-        )
+        changed_at = last.at
+        if getattr(last, "phase", "process") == "process":
+            attempts = getattr(last, "attempt", attempts)
         took_s = last.duration_s if isinstance(last, ItemCompleted | ItemFailed) else None
         if isinstance(last, ItemFailed | ItemRetryScheduled):
             error_type, error = last.error.type, last.error.message

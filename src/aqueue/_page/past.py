@@ -1,5 +1,6 @@
 """A run as it was after one of its earlier events, and what happened to it, which leads there."""
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,9 +12,6 @@ from aqueue._page.moment import Mark, Moment
 from aqueue._page.over_time import Fold
 from aqueue.events import (
     Event,
-    ItemFailed,
-    ItemReopened,
-    ItemSkipped,
     RunFinished,
     RunPaused,
     RunResumed,
@@ -25,8 +23,8 @@ from aqueue.figures import amount, person
 
 __all__ = ["PastMoment", "commands_of", "elapsed_at", "marks_of", "time_at", "what_was_done"]
 
-_FAILURE_EVENTS: Final = tuple(str(cls.__struct_config__.tag) for cls in (ItemFailed, ItemReopened, ItemSkipped))
-_BOUNDS: Final = ("run.started", "run.resumed", "run.edited")
+_LOOK_S: Final = 0.1
+_CHUNK_EVENTS: Final = 500
 _MAX_MARKS: Final = 200
 _MAX_COMMANDS: Final = 50
 _BURST_SHARE: Final = 0.6
@@ -57,10 +55,19 @@ class PastMoment(Moment):
         name = self.view.status if self.view.state == "finished" else None
         self.state = RunState(name or "running", "")
         self.kinds = FailureKinds()
-        # The run's own time ends with the last event of a process, whatever that is.
-        events = items.notable([*_FAILURE_EVENTS, *_BOUNDS], at, after=_BOUNDS)
-        self.kinds.apply(events)
-        self._num_processes = sum(isinstance(event, RunStarted) for event in events)  # RunResumed is one
+        self._seqs = items.changes_of_failures(at)
+        self._num_read = self._num_processes = 0
+        self.look()
+
+    def look(self) -> None:
+        """Read for a while what is left of the failures: of each, its event must be read, and there may be 100,000."""
+        assert self.items is not None
+        end = time.monotonic() + _LOOK_S
+        while self._num_read < len(self._seqs) and time.monotonic() < end:
+            events = self.items.events_at(self._seqs[self._num_read : self._num_read + _CHUNK_EVENTS])
+            self.kinds.apply(events)
+            self._num_processes += sum(isinstance(event, RunStarted) for event in events)  # RunResumed is one
+            self._num_read += _CHUNK_EVENTS
 
     @property
     def over_time(self) -> Fold:  # type: ignore[override]  # of the whole run: charts show where in it the moment is
@@ -70,9 +77,9 @@ class PastMoment(Moment):
 
     @property
     def read_share(self) -> float:  # type: ignore[override]
-        """How much of these is read."""
+        """How much of these, and of the failures up to the moment, is read."""
         assert self.latest is not None
-        return self.latest.read_share
+        return min(self.latest.read_share, self._num_read / max(len(self._seqs), 1), 1.0)
 
     @property
     def num_processes(self) -> int:
@@ -106,7 +113,7 @@ def time_at(fold: Fold, elapsed_s: float) -> float:
 def marks_of(run: Moment, items: ItemReader) -> list[Mark]:
     """Return what happened to a run that has been read whole."""
     fold = run.over_time
-    events = items.notable(None, items.seq)
+    events = items.events_of_run()
     crashes = [crashed for _, _, crashed in fold.gaps()]
     marks = [Mark(seq, elapsed_at(fold, event.at), *said) for event in events for seq, said in _said_of(event, crashes)]
     marks = marks[:_MAX_MARKS] + list(_bursts(run, items))
@@ -115,12 +122,13 @@ def marks_of(run: Moment, items: ItemReader) -> list[Mark]:
 
 def commands_of(items: ItemReader) -> list[Event]:
     """Return the last events that a person's command has caused, the latest first."""
-    return [event for event in reversed(items.notable(None, items.seq)) if getattr(event, "by", "")][:_MAX_COMMANDS]
+    return [event for event in reversed(items.events_of_run()) if getattr(event, "by", "")][:_MAX_COMMANDS]
 
 
 def what_was_done(event: Event) -> str:
     """Return what a person did, in the words of `aqueue tail`, without who it was; not made safe to show."""
     said = " ".join([name_of(event)[1], *(part.strip() for _, part in details(event))])
+    said = said.removeprefix("steered ").removeprefix("run ")
     return said.removesuffix(f"by {getattr(event, 'by', '')}").rstrip(" ,")
 
 

@@ -99,7 +99,7 @@ _NOT_DRAWN: Final = Html(
 _EMPTY_FRAME: Final[Parts] = {
     name: Html(f'<p id="{name}" hidden></p>') for name in ("state", "access", "tabs", "banner", "notes", "dock", "said")
 }
-_MAX_PAST: Final = 8
+_MAX_PAST: Final = 4
 """How many moments of the past are kept."""
 
 _MAX_RENDERED: Final = 100
@@ -259,6 +259,7 @@ class _Shown:
             while len(self._past) >= _MAX_PAST:
                 del self._past[next(iter(self._past))]
             self._past[at] = PastMoment(run, run.items, at)
+        self._past[at].look()
         return self._past[at]
 
     # ---- reading on ----------------------------------------------------------------------------------------------
