@@ -144,6 +144,7 @@ def test_workers_are_set(browser: "Browser", start: Start) -> None:
         press(visit, "One worker fewer")
         visit.until("document.querySelector('#answer').textContent === '1 worker (before: 2)'")
         press(visit, "One worker fewer")
+        visit.until("document.querySelector('input[data-verb=workers]').defaultValue === '1'")  # the run's number
         number.fill("-3")
         visit.press("Enter")
         assert number.input_value() == "1"
@@ -316,8 +317,8 @@ def test_without_javascript_there_are_no_buttons(browser: "Browser", start: Star
     with Visit(browser, server, java_script_enabled=False) as visit:
         for path in VIEWS:
             visit.open(path)
-            assert visit.page.locator("button >> visible=true").count() == 0
-            assert visit.page.locator("input >> visible=true").count() == 0
+            assert visit.page.locator("button:not([type=submit]) >> visible=true").count() == 0
+            assert visit.page.locator("input:not([type=range]) >> visible=true").count() == 0
         assert "In force" in visit.text("main")
 
 
