@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 import anyio
 
-from aqueue import EnqueueFn, Item, ItemFailures, Limit, SetDescFn, run_queue
+from aqueue import EnqueueFn, Item, ItemFailures, Limit, Retry, SetDescFn, run_queue
 from tests.report.runs import HOSTILE
 
 __all__ = ["HOSTILE_TEXT", "VARIED", "main", "told_file"]
@@ -27,9 +27,13 @@ def told_file(journal: Path) -> Path:
 
 
 def main(journal: str, workers: int, feed: dict[str, Any]) -> None:
-    """Run a feed, recorded in `journal`, or go on with it. With ``hostile`` it also has items with hostile texts."""
-    path, is_hostile = Path(journal), feed.pop("hostile", False)
+    """Run a feed, recorded in `journal`, or go on with it.
+
+    With ``hostile`` it also has items with hostile texts, with ``flaky`` one that is retried until the feed is told nothing.
+    """
+    path, is_hostile, is_flaky = Path(journal), feed.pop("hostile", False), feed.pop("flaky", False)
     initial: list[Item] = [Feed(str(told_file(path)), **feed)]
+    initial += [Flaky(str(told_file(path)))] * is_flaky
     initial += [Hostile(number) for number in range(20 * is_hostile)]
     limits = {"group 0": Limit(concurrent=max(workers // 2, 1)), HOSTILE_TEXT: Limit(concurrent=5)}
     try:
@@ -75,6 +79,21 @@ class Page(Item):
         await anyio.sleep(self.takes_s)
         if self.fails:
             raise type(self.fails, (Exception,), {})(f"page {self.number} is not there: {self.fails}")
+
+
+@dataclass
+class Flaky(Item):
+    """Fails at each attempt with the error that the feed is told, and succeeds once that is none; its key is ``flaky``."""
+
+    retry: ClassVar[Retry | None] = Retry(attempts=1_000, first_s=0.3, factor=1, jitter=0)
+    told: str
+    key: str = "flaky"
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> dict[str, list[int]]:
+        set_desc("what is flaky")
+        if told := Path(self.told).read_text("utf-8"):
+            raise type(told, (Exception,), {})(f"not yet: {told}")
+        return {"found": [1, 2, 3]}
 
 
 @dataclass

@@ -144,6 +144,7 @@ def test_workers_are_set(browser: "Browser", start: Start) -> None:
         press(visit, "One worker fewer")
         visit.until("document.querySelector('#answer').textContent === '1 worker (before: 2)'")
         press(visit, "One worker fewer")
+        visit.until("document.querySelector('input[data-verb=workers]').defaultValue === '1'")  # the run's number
         number.fill("-3")
         visit.press("Enter")
         assert number.input_value() == "1"

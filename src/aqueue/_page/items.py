@@ -220,7 +220,10 @@ def _table(run: Moment, rows: list[ListedItem]) -> Html:
         + "</tr>"
         for row, cells in zip(rows, drawn, strict=True)
     )
-    return Html(f'<table class="records items"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    return Html(
+        '<div class="scroll" tabindex="0" role="group" aria-labelledby="listing-title">'
+        f'<table class="records items"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None) -> dict[str, Html]:

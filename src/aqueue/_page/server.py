@@ -117,7 +117,7 @@ _OF_INDEX: Final = ("items", "item", "control")
 """The views that show what is in the index."""
 
 _NUMBER: Final = re.compile("[0-9]{1,15}")
-_DECIMAL: Final = re.compile("[0-9]{1,12}([.][0-9]{1,9})?")
+_DECIMAL: Final = re.compile("[0-9]{1,12}([.][0-9]{1,20})?")  # a slider says all the digits of a float
 
 _logger: Final = logging.getLogger(__name__)
 

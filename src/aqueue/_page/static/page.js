@@ -118,14 +118,23 @@ const show = async (url, keeps) => {
   const shown = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (mine !== asked) return;
   const here = new URL(answer.url);
-  if (keeps) history[here.href === location.href ? "replaceState" : "pushState"](null, "", here);
+  if (keeps && here.pathname + here.search !== shownAddress()) history.pushState(null, "", here);
+  if (keeps) shownAt = shownAddress();
   waiting = {};
   for (const id of KEPT) if (shown.getElementById(id)) waiting[id] = shown.getElementById(id).outerHTML;
   paint();
   if (keeps) connect();
 };
 
-addEventListener("popstate", () => { if (new URL(location).pathname.endsWith(view === "now" ? "/" : `/${view}`)) show(location.href, true); else location.reload(); });
+// What is shown now, to tell a jump from a link to a place in the page.
+const shownAddress = () => location.pathname + location.search;
+let shownAt = shownAddress();
+
+addEventListener("popstate", () => {
+  if (shownAddress() === shownAt) return;
+  if (new URL(location).pathname.endsWith(view === "now" ? "/" : `/${view}`)) show(location.href, true);
+  else location.reload();
+});
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-keep]");
@@ -145,18 +154,21 @@ const timeAddress = () => {
   return `${byId("dock").getAttribute("action")}?${given}`;
 };
 
-let drag = 0;
+let drag = 0; // the timer of the last moment of a drag that hasn't ended
 document.addEventListener("input", (event) => {
   if (event.target.id !== "time") return;
   byId("clock").textContent = clockOf(Number(event.target.value));
   clearTimeout(drag);
   drag = setTimeout(() => show(timeAddress(), false), 120);
 });
-document.addEventListener("change", (event) => {
-  if (event.target.id !== "time") return;
+const endDrag = (address) => {
   clearTimeout(drag);
-  show(timeAddress(), true);
-});
+  drag = 0;
+  show(address, true);
+};
+document.addEventListener("change", (event) => { if (event.target.id === "time") endDrag(timeAddress()); });
+// To be let go where it was is no change of a slider, but moments between have been shown.
+document.addEventListener("pointerup", () => setTimeout(() => drag && endDrag(location.href)));
 document.addEventListener("submit", (event) => {
   if (event.target.id === "dock") { event.preventDefault(); show(timeAddress(), true); }
 });
