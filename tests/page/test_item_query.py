@@ -341,6 +341,10 @@ def test_item_that_is_far_below() -> None:
         assert numbers(items.path_to(4)) == [1, 2, 3]
         assert items.path_to(1) == items.path_to(99_999) == []
         assert found(items, "subtree:9000").count == 1_001
+        assert found(items, "subtree:9000 subtree:9990 subtree:99999").count == 1_001
+        assert found(items, "subtree:99999").count == 0
+        with patch.object(item_query, "_SLICE_ITEMS", 100), patch.object(item_query, "_LOOK_S", 0.0):
+            assert numbers(found(items, "subtree:1 state:waiting", "newest").rows)[:2] == [10_000, 9_999]
         assert numbers(found(items, "parent:5000").rows) == [5_001]
 
 
