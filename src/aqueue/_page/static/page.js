@@ -142,21 +142,31 @@ const clockOf = (s) => {
 
 const timeAddress = () => {
   const given = new URLSearchParams(new FormData(byId("dock")));
+  if (isEnd) given.delete("t");
   return `${byId("dock").getAttribute("action")}?${given}`;
 };
 
 let drag = 0;
+let isEnd = false; // whether a person has put the slider at its end, which is the run as it stands: a live run moves it on
+let isPreview = false; // what is shown isn't followed, and isn't in the address
 document.addEventListener("input", (event) => {
   if (event.target.id !== "time") return;
   byId("clock").textContent = clockOf(Number(event.target.value));
   clearTimeout(drag);
+  isPreview = true;
+  isEnd = Number(event.target.value) >= Number(event.target.max);
   drag = setTimeout(() => show(timeAddress(), false), 120);
 });
-document.addEventListener("change", (event) => {
-  if (event.target.id !== "time") return;
+const settle = () => {
   clearTimeout(drag);
+  isPreview = false;
   show(timeAddress(), true);
+};
+document.addEventListener("change", (event) => {
+  if (event.target.id === "time") settle();
 });
+// One who drags the slider back to where it was changes nothing.
+for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => setTimeout(() => isPreview && settle()));
 document.addEventListener("submit", (event) => {
   if (event.target.id === "dock") { event.preventDefault(); show(timeAddress(), true); }
 });
