@@ -502,10 +502,12 @@ def test_only_its_owner_can_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_each_journal_has_its_own(tmp_path: Path) -> None:
-    """By the id of its run and by its place; ids and names may be hostile."""
+    """By the id of its run and by its place, which may be hostile, and for each version: two would drop each other's tables."""
     paths = [index_path(run, tmp_path / name) for run in ("a", "b", HOSTILE) for name in ("x", "y", "\udcff")]
     assert len(set(paths)) == 9
     assert index_path("a", tmp_path / "x") == paths[0]
+    with patch.object(index, "_VERSION", 0):
+        assert index_path("a", tmp_path / "x") not in paths
     assert len({path.parent for path in paths}) == 1
 
 
