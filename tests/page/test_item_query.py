@@ -366,6 +366,20 @@ def test_item_and_its_children() -> None:
         assert items.item(0) is items.item(7) is items.item(10**15 - 1) is None
 
 
+def test_events_that_are_left_out_are_counted() -> None:
+    """Of an item with very many attempts, only the first and the last events are read."""
+    script = Script()
+    item = script.enqueue()
+    for attempt in range(1, 21):
+        script.start(item, attempt=attempt)
+        script.fail_for_now(item, 0.0, attempt=attempt)
+    with reading(script.events) as items, patch.object(item_query, "_MAX_EVENTS", 10):
+        assert items.num_events(item, None) == 41
+        assert items.num_events(item, 3) == len(items.events_of(item, 3)) == 2
+        own = [event for event in items.events_of(item, None) if getattr(event, "item", 0) == item]
+        assert len(own) == 10
+
+
 # ---- the past ------------------------------------------------------------------------------------------------------
 
 

@@ -500,6 +500,13 @@ class ItemReader:
         found = self._history.events_at({*own, *(seq for (seq,) in of_run)})
         return [found[seq] for seq in sorted(found)]
 
+    def num_events(self, number: int, until: int | None) -> int:
+        """Return how many events an item has up to the number `until`, without descriptions; `events_of` may return fewer."""
+        until = self.seq if until is None else until
+        found = self._connection.execute("SELECT count(*) FROM changes WHERE item = ? AND seq <= ?", (number, until))
+        count: int = found.fetchone()[0]
+        return count
+
     def last_events(self, rows: Sequence[ListedItem]) -> dict[int, Event]:
         """Return, by number, the last events of items that are listed as they were in the past."""
         return self._history.events_at({row.last_seq for row in rows if row.last_seq})
