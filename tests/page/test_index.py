@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from aqueue.events import Event
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.text import without_surrogates
 from aqueue.view import RunView
+from tests.cli.scripted import write_journal
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import Seed, items_of, seeds
 from tests.journal.writing import make_events, write
@@ -381,6 +383,18 @@ def test_index_is_sound_after_damage_that_is_found_late(journal: Path, filled: P
     with indexed(journal, filled) as one:
         fill(one)
     check(filled, events_of(journal))
+
+
+def test_large_attributes_are_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction ends after so many bytes of them."""
+    script = scripted.Script()
+    for _ in range(30):
+        script.enqueue(payload=msgspec.Raw(b'"%b"' % (b"x" * 1_000)))
+    monkeypatch.setattr(index, "_BATCH_BYTES", 5_000)
+    monkeypatch.setattr(reader, "_READ_EVENTS", 1)
+    with indexed(write_journal(tmp_path, script.events), tmp_path / "index.db") as one:
+        assert one.fill()
+        assert one.seq < 10
 
 
 def fork(events: list[Event], at: int) -> list[Event]:

@@ -36,6 +36,9 @@ _VERSION: Final = 1
 _BATCH_EVENTS: Final = 20_000
 """How many events are folded in one transaction. An item that starts and completes among them is written once."""
 
+_BATCH_BYTES: Final = 32_000_000
+"""After how many bytes of attributes and results a transaction ends: a run may have items of megabytes each."""
+
 _VIEW_EVENTS: Final = 20_000
 """From how many events on, at most, the run at any event is folded: 60 ms."""
 
@@ -285,8 +288,10 @@ class Index:
         if mark != (self.seq, self._at):  # another server has gone on with it
             self._restore()
         events: list[Event] = []
-        while len(events) < _BATCH_EVENTS and (more := self._history.read()) is not None:
+        size = 0
+        while len(events) < _BATCH_EVENTS and size < _BATCH_BYTES and (more := self._history.read()) is not None:
             events += more
+            size += sum(len(getattr(event, "payload", b"")) + len(getattr(event, "result", b"")) for event in more)
         last = self._history.last_read
         if last == self.seq:
             return False
