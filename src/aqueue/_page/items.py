@@ -10,7 +10,7 @@ from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import on_items
-from aqueue.events import Event, ItemCompleted, ItemFailed, ItemRetryScheduled
+from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemRetryScheduled
 from aqueue.figures import amount, duration, local_minute
 from aqueue.text import first_line, short_names
 
@@ -232,7 +232,9 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
     error_type, error, description = row.error_type, row.error, row.description
     if last is not None:
         changed_at = last.at
-        if getattr(last, "phase", "process") == "process":
+        if isinstance(last, ItemEnqueued):
+            attempts = 0
+        elif getattr(last, "phase", "process") == "process":
             attempts = getattr(last, "attempt", attempts)
         took_s = last.duration_s if isinstance(last, ItemCompleted | ItemFailed) else None
         if isinstance(last, ItemFailed | ItemRetryScheduled):
