@@ -147,6 +147,24 @@ def test_figures_follow_the_run(browser: "Browser", steady: Served) -> None:
         assert visit.messages == []
 
 
+def test_slider_that_is_dragged_back_to_the_end(browser: "Browser", steady: Served) -> None:
+    """The page follows the run again, though the slider is where it was."""
+    with Visit(browser, steady.server) as visit:
+        visit.until("!document.getElementById('dock').hidden")
+        track = visit.page.locator("#time").bounding_box()
+        assert track is not None
+        end, y = track["x"] + track["width"] - 2, track["y"] + track["height"] / 2
+        visit.page.mouse.move(end, y)
+        visit.page.mouse.down()
+        visit.page.mouse.move(track["x"] + track["width"] / 2, y, steps=5)
+        visit.until("/Back to live|The past is being read/.test(document.body.innerText)")
+        visit.page.mouse.move(end, y, steps=5)
+        visit.page.mouse.up()
+        visit.until("document.getElementById('clock').innerText.startsWith('Live')")
+        visit.updates(2)
+        assert "at=" not in visit.page.url
+
+
 def test_what_a_person_does_survives_updates(browser: "Browser", start: Start) -> None:
     """A traceback that is open, a selection and the focus are there after updates, also if another kind gets to the top."""
     run, server = start(fails="NotFound")

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from aqueue.events import Event
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.text import without_surrogates
 from aqueue.view import RunView
+from tests.cli.scripted import write_journal
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import Seed, items_of, seeds
 from tests.journal.writing import make_events, write
@@ -383,6 +385,18 @@ def test_index_is_sound_after_damage_that_is_found_late(journal: Path, filled: P
     check(filled, events_of(journal))
 
 
+def test_large_attributes_are_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction ends after so many bytes of them."""
+    script = scripted.Script()
+    for _ in range(30):
+        script.enqueue(payload=msgspec.Raw(b'"%b"' % (b"x" * 1_000)))
+    monkeypatch.setattr(index, "_BATCH_BYTES", 5_000)
+    monkeypatch.setattr(reader, "_READ_EVENTS", 1)
+    with indexed(write_journal(tmp_path, script.events), tmp_path / "index.db") as one:
+        assert one.fill()
+        assert one.seq < 10
+
+
 def fork(events: list[Event], at: int) -> list[Event]:
     """Return a run that is another one after the event `at`."""
     script = scripted.Script()
@@ -502,10 +516,12 @@ def test_only_its_owner_can_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_each_journal_has_its_own(tmp_path: Path) -> None:
-    """By the id of its run and by its place; ids and names may be hostile."""
+    """By the id of its run and by its place, which may be hostile, and for each version: two would drop each other's tables."""
     paths = [index_path(run, tmp_path / name) for run in ("a", "b", HOSTILE) for name in ("x", "y", "\udcff")]
     assert len(set(paths)) == 9
     assert index_path("a", tmp_path / "x") == paths[0]
+    with patch.object(index, "_VERSION", 0):
+        assert index_path("a", tmp_path / "x") not in paths
     assert len({path.parent for path in paths}) == 1
 
 

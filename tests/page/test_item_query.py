@@ -341,6 +341,10 @@ def test_item_that_is_far_below() -> None:
         assert numbers(items.path_to(4)) == [1, 2, 3]
         assert items.path_to(1) == items.path_to(99_999) == []
         assert found(items, "subtree:9000").count == 1_001
+        assert found(items, "subtree:9000 subtree:9990 subtree:99999").count == 1_001
+        assert found(items, "subtree:99999").count == 0
+        with patch.object(item_query, "_SLICE_ITEMS", 100), patch.object(item_query, "_LOOK_S", 0.0):
+            assert numbers(found(items, "subtree:1 state:waiting", "newest").rows)[:2] == [10_000, 9_999]
         assert numbers(found(items, "parent:5000").rows) == [5_001]
 
 
@@ -360,6 +364,20 @@ def test_item_and_its_children() -> None:
         assert row is not None
         assert (row.item, row.parent, row.state, row.parent_label) == (children[0], top, "completed", "top")
         assert items.item(0) is items.item(7) is items.item(10**15 - 1) is None
+
+
+def test_events_that_are_left_out_are_counted() -> None:
+    """Of an item with very many attempts, only the first and the last events are read."""
+    script = Script()
+    item = script.enqueue()
+    for attempt in range(1, 21):
+        script.start(item, attempt=attempt)
+        script.fail_for_now(item, 0.0, attempt=attempt)
+    with reading(script.events) as items, patch.object(item_query, "_MAX_EVENTS", 10):
+        assert items.num_events(item, None) == 41
+        assert items.num_events(item, 3) == len(items.events_of(item, 3)) == 2
+        own = [event for event in items.events_of(item, None) if getattr(event, "item", 0) == item]
+        assert len(own) == 10
 
 
 # ---- the past ------------------------------------------------------------------------------------------------------

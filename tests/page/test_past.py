@@ -114,6 +114,28 @@ def test_nothing_has_happened() -> None:
     assert elapsed_at(Fold(), 1_700_000_000.0) == time_at(Fold(), 5.0) == 0
 
 
+def test_attempts_of_items_in_the_past() -> None:
+    """What came later doesn't count, nor do attempts at the hook."""
+    script = Script()
+    items = [script.enqueue() for _ in range(2)]
+    until: list[tuple[int, str]] = [(len(script.events), "")]
+    for attempt in (1, 2, 3):
+        script.start(items[0], attempt=attempt)
+        until.append((len(script.events), str(attempt)))
+        if attempt < 3:
+            script.fail_for_now(items[0], 0.1, attempt=attempt)
+    script.complete(items[0], attempt=3)
+    script.start(items[0], phase="after_children")
+    until.append((len(script.events), "3"))
+    run = MadeUpRun(script.events)
+    with with_items(run):
+        assert run.items is not None
+        for at, attempts in until:
+            listing = View(PastMoment(run, run.items, at), "items", order="oldest").part("listing")
+            [cell] = listing.select("#row-1 [data-name=Attempts]")
+            assert cell.get_text() == attempts
+
+
 # ---- marks ---------------------------------------------------------------------------------------------------------
 
 

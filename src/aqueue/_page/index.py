@@ -36,6 +36,9 @@ _VERSION: Final = 1
 _BATCH_EVENTS: Final = 20_000
 """How many events are folded in one transaction. An item that starts and completes among them is written once."""
 
+_BATCH_BYTES: Final = 32_000_000
+"""After how many bytes of attributes and results a transaction ends: a run may have items of megabytes each."""
+
 _VIEW_EVENTS: Final = 20_000
 """From how many events on, at most, the run at any event is folded: 60 ms."""
 
@@ -126,7 +129,8 @@ def index_path(run_id: str, journal: Path) -> Path:
         with suppress(OSError):
             if time() - old.stat().st_mtime > _UNUSED_S:
                 _remove(old)
-    name = f"{run_id} {journal.resolve()}".encode("utf-8", "backslashreplace")
+    # Servers of two versions would each drop the other's tables.
+    name = f"{Index.version()} {run_id} {journal.resolve()}".encode("utf-8", "backslashreplace")
     return folder / f"{hashlib.sha256(name).hexdigest()[:32]}.db"
 
 
@@ -223,12 +227,12 @@ class Index:
         if found and found != [(statement,) for statement in statements]:
             raise sqlite3.DatabaseError("it is something else")
         mark = self._connection.execute("SELECT * FROM mark").fetchone() if found else None
-        if mark is None or mark[0] != self._version() or not self._is_of_journal(mark[1], mark[2]):
+        if mark is None or mark[0] != self.version() or not self._is_of_journal(mark[1], mark[2]):
             for (name,) in self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
                 self._connection.execute(f"DROP TABLE {name}")
             for statement in statements:
                 self._connection.execute(statement)
-            mark = (self._version(), 0, 0.0, 0.0)
+            mark = (self.version(), 0, 0.0, 0.0)
             self._connection.execute("INSERT INTO mark VALUES (?, ?, ?, ?)", mark)
         self.seq: int = mark[1]
         self._at: float = mark[2]
@@ -245,7 +249,8 @@ class Index:
         self._history.start_after(self.seq)
 
     @staticmethod
-    def _version() -> str:
+    def version() -> str:
+        """Return what is the same for all aqueues that can share an index."""
         return f"{_VERSION} {STATES} {view_to(RunView()).hex()}"  # which has what the fields of a view are
 
     def _is_of_journal(self, seq: int, at: float) -> bool:
@@ -283,8 +288,10 @@ class Index:
         if mark != (self.seq, self._at):  # another server has gone on with it
             self._restore()
         events: list[Event] = []
-        while len(events) < _BATCH_EVENTS and (more := self._history.read()) is not None:
+        size = 0
+        while len(events) < _BATCH_EVENTS and size < _BATCH_BYTES and (more := self._history.read()) is not None:
             events += more
+            size += sum(len(getattr(event, "payload", b"")) + len(getattr(event, "result", b"")) for event in more)
         last = self._history.last_read
         if last == self.seq:
             return False

@@ -80,13 +80,19 @@ def _item(run: Moment, number: int) -> Html:
     events = run.items.events_of(number, run.at)
     story = Story(number)
     story.apply(events)
+    left_out = run.items.num_events(number, run.at) - sum(getattr(event, "item", 0) == number for event in events)
+    story.left_out += left_out
     is_running = run.state.name == "running"
     lost_at = None if is_running or run.view.state == "finished" else run.view.at
     chapters = list(story.chapters(lost_at, run.now if is_running else None, run.view.in_force))
     acts = acts_of(chapters, run.until)
     state = _state(run, row, number)
     names = short_names(list(run.view.types))
-    left = [_steps(run, row, acts, state), _attempts(run, acts), _history(chapters, story, run.now)]
+    left = [
+        _steps(run, row, acts, state),
+        _attempts(run, acts, are_all=not story.left_out),
+        _history(chapters, story, run.now),
+    ]
     right = [_children(run, row), _result(events, number), _attributes(events, number)]
     return joined(
         [index_note(run), _head(run, row, names, state), _waited(run, story), *left[:1],
@@ -133,7 +139,7 @@ def _waited(run: Moment, story: Story) -> Html:
         for reason, waited_s in story.waits_s.items()
         if waited_s >= 0.001
     ]
-    if not said and not story.work_s:
+    if (not said and not story.work_s) or story.left_out:  # the time of what is left out is missing in these
         return Html("")
     ran = f"ran for {duration(story.work_s)}" if story.work_s else "has not run"
     waited = f", waited {', '.join(said)}" if said else ""
@@ -185,7 +191,7 @@ _SIGNS: Final[dict[StyleName, tuple[str, str]]] = {
 }
 
 
-def _attempts(run: Moment, acts: Sequence[Act]) -> Html:
+def _attempts(run: Moment, acts: Sequence[Act], *, are_all: bool) -> Html:
     shown = list(islice(reversed(acts), _MAX_ACTS))
     if not shown:
         return Html("")
@@ -201,7 +207,7 @@ def _attempts(run: Moment, acts: Sequence[Act]) -> Html:
             f'<td class="n" data-name="At">{local_second(act.at, run.now)}</td></tr>'
         )
     more = len(acts) - len(shown)
-    rest = f'<p class="rest">and {amount(more)} earlier</p>' if more else ""
+    rest = f'<p class="rest">and {amount(more) if are_all else "more"} earlier</p>' if more else ""
     return Html(
         '<section class="card" aria-labelledby="attempts-title"><header><h2 id="attempts-title">Attempts</h2><span class="quiet">the last one first</span></header>'
         f'<table class="records attempts"><thead><tr><th scope="col" class="n">#</th><th scope="col">What happened</th><th scope="col" class="n">At</th></tr></thead>'

@@ -298,6 +298,10 @@ class _Search:
         is_quick = wanted.is_empty or (self._is_by_state and not wanted.subtrees)
         self._slice = num_items if is_quick else _SLICE_ITEMS
         self._all_match = wanted.is_empty
+        self._tops = frozenset(wanted.subtrees)
+        # Which items are in the subtrees; a search from each item upwards would take days in a chain of 100,000 items.
+        self._below = bytearray(num_items + 1 if wanted.subtrees else 0)
+        self._known = min(self._tops, default=num_items + 1) - 1  # up to which item that is known
         if self.problem:
             self._left = 0
 
@@ -312,6 +316,11 @@ class _Search:
     def run_until(self, end: float) -> None:
         """Search until all is searched, or the monotonic clock says `end`."""
         while not self.is_over:
+            if self._known < self._num_items:
+                self._look_below()
+                if time.monotonic() >= end:
+                    return
+                continue
             size = min(self._slice, self._left)
             first = self._num_items - self._left + 1 if self._order == "oldest" else self._left - size + 1
             self._search(first, first + size - 1)
@@ -319,7 +328,22 @@ class _Search:
             if time.monotonic() >= end:
                 return
 
+    def _look_below(self) -> None:
+        """Find out which of the next items are in the subtrees: a parent has a lower number than its children."""
+        first = self._known + 1
+        self._known = min(self._known + _SLICE_ITEMS, self._num_items)
+        below, tops = self._below, self._tops
+        for item, parent in self._connection.execute(
+            "SELECT item, parent FROM items WHERE item BETWEEN ? AND ? ORDER BY item", (first, self._known)
+        ):
+            below[item] = item in tops or below[parent]
+
+    def _is_below(self, item: int) -> bool:
+        return item < len(self._below) and bool(self._below[item])
+
     def _search(self, first: int, last: int) -> None:
+        if self._tops:  # another search may have given this name to its own
+            self._connection.create_function("is_below", 1, self._is_below)
         parameters = self._parameters | {"first": first, "last": last, "start": self._start}
         if self._all_match:
             self.count = self._num_items
@@ -359,11 +383,8 @@ class _Search:
         yield from (self._any(values, f"{column} GLOB {{0}}") for column, values in _patterns(wanted) if values)
         if wanted.parents:
             yield f"i.parent IN ({', '.join(map(str, wanted.parents))})"
-        for top in wanted.subtrees:  # a parent has a lower number than its children
-            yield (
-                "EXISTS (WITH RECURSIVE above (item) AS (VALUES (i.item) UNION ALL SELECT p.parent FROM items p JOIN above "  # noqa: S608
-                f"ON p.item = above.item WHERE p.item > {top}) SELECT 1 FROM above WHERE item = {top})"
-            )
+        if wanted.subtrees:
+            yield "is_below(i.item)"
         yield from (f"i.attempts {operator} {number}" for operator, number in wanted.attempts)
         for word in wanted.words:
             escaped = _LIKE.sub(r"!\g<0>", word)
@@ -437,12 +458,13 @@ class ItemReader:
 
     def path_to(self, number: int) -> list[ListedItem]:
         """Return the ancestors of an item, the initial one first; of more than six the first and the last three."""
-        numbers: list[int] = []
-        while (
-            found := self._connection.execute("SELECT parent FROM items WHERE item = ?", (number,)).fetchone()
-        ) and found[0]:
-            number = found[0]
-            numbers.append(number)
+        # In Python, 100,000 ancestors take a second.
+        found = self._connection.execute(
+            "WITH RECURSIVE above (item) AS (SELECT parent FROM items WHERE item = ? UNION ALL "
+            "SELECT p.parent FROM above JOIN items p ON p.item = above.item) SELECT item FROM above WHERE item > 0",
+            (number,),
+        )
+        numbers = [number for (number,) in found]
         if len(numbers) > _MAX_ANCESTORS:
             numbers = [*numbers[: _MAX_ANCESTORS // 2], *numbers[-_MAX_ANCESTORS // 2 :]]
         return [one for number in reversed(numbers) if (one := self.item(number)) is not None]
@@ -477,6 +499,13 @@ class ItemReader:
             own = [*own[: _MAX_EVENTS // 2], *own[-_MAX_EVENTS // 2 :]]
         found = self._history.events_at({*own, *(seq for (seq,) in of_run)})
         return [found[seq] for seq in sorted(found)]
+
+    def num_events(self, number: int, until: int | None) -> int:
+        """Return how many events an item has up to the number `until`, without descriptions; `events_of` may return fewer."""
+        until = self.seq if until is None else until
+        found = self._connection.execute("SELECT count(*) FROM changes WHERE item = ? AND seq <= ?", (number, until))
+        count: int = found.fetchone()[0]
+        return count
 
     def last_events(self, rows: Sequence[ListedItem]) -> dict[int, Event]:
         """Return, by number, the last events of items that are listed as they were in the past."""

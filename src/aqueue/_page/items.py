@@ -10,7 +10,7 @@ from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import on_items
-from aqueue.events import Event, ItemCompleted, ItemFailed, ItemRetryScheduled
+from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemRetryScheduled
 from aqueue.figures import amount, duration, local_minute
 from aqueue.text import first_line, short_names
 
@@ -32,6 +32,8 @@ _NOTABLE_LAG: Final = 30_000
 """From how many events on, about a second of a fast run, it is said how far the index is behind."""
 
 _FAILING: Final = ("failed", "retrying")
+_LASTING: Final = frozenset({"completed", "failed", "skipped"})
+"""The states in which items stay. A list of others can't stay where it is: soon none of its items would be left."""
 
 
 def items_layout(parts: Parts) -> Html:
@@ -136,7 +138,8 @@ def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     nothing = found.problem or ("No item matches." if not is_all else "Nothing is enqueued so far.")
     nothing = nothing if found.share >= 1 else "None so far."
     body = _table(run, found.rows) if found.rows else f'<p class="nothing">{text(nothing, 500)}</p>'
-    first = f' data-from="{found.rows[0].item}"' if found.rows and asked.order == "newest" else ""
+    stays = asked.order == "newest" and _LASTING.issuperset(wanted.states)
+    first = f' data-from="{found.rows[0].item}"' if found.rows and stays else ""
     return Html(
         f'<section id="listing" class="card" aria-labelledby="listing-title"{first}><header><h2 id="listing-title">{head}</h2>'
         f'<span class="quiet">{of}</span>{newer}<span class="orders end">{orders}</span></header>{verbs}{lag}{body}{_footer(run, asked, found)}</section>'
@@ -232,7 +235,9 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
     error_type, error, description = row.error_type, row.error, row.description
     if last is not None:
         changed_at = last.at
-        if getattr(last, "phase", "process") == "process":
+        if isinstance(last, ItemEnqueued):
+            attempts = 0
+        elif getattr(last, "phase", "process") == "process":
             attempts = getattr(last, "attempt", attempts)
         took_s = last.duration_s if isinstance(last, ItemCompleted | ItemFailed) else None
         if isinstance(last, ItemFailed | ItemRetryScheduled):

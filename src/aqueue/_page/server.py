@@ -182,6 +182,7 @@ class _Shown:
 
     async def seq_at(self, elapsed_s: float) -> int | None:
         """Return the number of the last event before the run had taken so long, seconds; None if that isn't known yet."""
+        self._wanted_at = self._loop.time()
         async with self._lock:
             return await self._loop.run_in_executor(self._thread, self._seq_at, elapsed_s)
 
@@ -223,7 +224,7 @@ class _Shown:
         run = self._run
         if run.items is None or not run.over_time.num_processes:
             return None
-        return run.items.seq_at(time_at(run.over_time, elapsed_s), min(run.items.seq, run.view.seq))
+        return run.items.seq_at(time_at(run.over_time, elapsed_s), run.view.seq)  # which the index may not have yet
 
     def _render(self, asked: Asked) -> Parts:
         try:
@@ -231,7 +232,7 @@ class _Shown:
             if asked.at is not None:
                 past = self._past_at(asked.at)
                 if past is None:
-                    return frame_parts(self._run, asked) | {"main": _waiting(self._run)}
+                    return frame_parts(self._run, asked) | dock_parts(self._run, asked) | {"main": _waiting(self._run)}
                 moment = past
             frame = frame_parts(moment, asked) | dock_parts(moment, asked)
             parts, layout = _VIEWS[asked.view]

@@ -151,24 +151,31 @@ const clockOf = (s) => {
 
 const timeAddress = () => {
   const given = new URLSearchParams(new FormData(byId("dock")));
+  if (isEnd) given.delete("t");
   return `${byId("dock").getAttribute("action")}?${given}`;
 };
 
-let drag = 0; // the timer of the last moment of a drag that hasn't ended
+let drag = 0;
+let isEnd = false; // whether a person has put the slider at its end, which is the run as it stands: a live run moves it on
+let isPreview = false; // what is shown isn't followed, and isn't in the address
 document.addEventListener("input", (event) => {
   if (event.target.id !== "time") return;
   byId("clock").textContent = clockOf(Number(event.target.value));
   clearTimeout(drag);
+  isPreview = true;
+  isEnd = Number(event.target.value) >= Number(event.target.max);
   drag = setTimeout(() => show(timeAddress(), false), 120);
 });
-const endDrag = (address) => {
+const settle = () => {
   clearTimeout(drag);
-  drag = 0;
-  show(address, true);
+  isPreview = false;
+  show(timeAddress(), true);
 };
-document.addEventListener("change", (event) => { if (event.target.id === "time") endDrag(timeAddress()); });
-// To be let go where it was is no change of a slider, but moments between have been shown.
-document.addEventListener("pointerup", () => setTimeout(() => drag && endDrag(location.href)));
+document.addEventListener("change", (event) => {
+  if (event.target.id === "time") settle();
+});
+// One who drags the slider back to where it was changes nothing.
+for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => setTimeout(() => isPreview && settle()));
 document.addEventListener("submit", (event) => {
   if (event.target.id === "dock") { event.preventDefault(); show(timeAddress(), true); }
 });
