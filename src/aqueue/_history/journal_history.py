@@ -83,7 +83,9 @@ class JournalHistory(History):
         except sqlite3.OperationalError:  # as in `connect_read_only`: a log can't be made there, so nobody writes one
             connection.close()
             connection = connect(self._journal, "ro&immutable=1")
-        return JournalHistory(self._journal, connection=connection)
+        other = JournalHistory(self._journal, connection=connection)
+        other._identity = self._identity  # so that it notices if the file was replaced in the meantime
+        return other
 
     @property
     def last_read(self) -> int:

@@ -37,7 +37,7 @@ VIEWS: Final = {"now": "Now", "failures": "Failures", "items": "Items", "item": 
 _CONTROL: Final = frozenset({"control"})
 """The views of a page from which the run can be steered."""
 
-_MAX_ADDRESS_CHARS: Final = 4_000
+_MAX_ADDRESS_CHARS: Final = 8_000
 
 _STATES: Final = {
     "running": ("run", "run", "Running"),

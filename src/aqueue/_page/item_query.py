@@ -169,7 +169,7 @@ class ListedItem(NamedTuple):
     last_seq: int | None
 
 
-_MAX_LISTINGS: Final = 20
+_MAX_LISTINGS: Final = 100
 """How many lists are kept, so that a browser's next look goes on where the last one ended."""
 
 _MAX_ANCESTORS: Final = 6
@@ -230,13 +230,14 @@ class Listing:
         self._began_at = self._took_s = 0.0
         self._search: _Search | None = None
 
-    def look(self, seq: int, num_items: int, *, is_live: bool) -> None:
+    def look(self, seq: int, num_items: int, *, is_live: bool, budget_s: float | None = None) -> None:
         """Search for a while, or again if something has changed since.
 
         Parameters:
             seq: the last event that the index has.
             num_items: how many items there are at the moment that is shown.
             is_live: whether a process runs the run: else what was running is interrupted.
+            budget_s: for how long to search, seconds; by default a tenth. One slice is searched in any case.
         """
         now = time.monotonic()
         if self._search is None:
@@ -248,7 +249,7 @@ class Listing:
                 self._connection, self._wanted, self._order, self._start, self._at, num_items, is_live
             )
         search = self._search
-        search.run_until(now + _LOOK_S)
+        search.run_until(now + (_LOOK_S if budget_s is None else budget_s))
         self._took_s += time.monotonic() - now
         if search.is_over or self.share < 1:  # what was found before stays until all is searched again
             self.rows, self.count, self.num_before = search.rows, search.count, search.num_before
@@ -408,6 +409,7 @@ class ItemReader:
 
     Attributes:
         seq: the number of the last event in the index.
+        is_searching: whether a list that was asked for since `refresh` isn't complete.
     """
 
     def __init__(self, connection: sqlite3.Connection, history: JournalHistory) -> None:
@@ -418,7 +420,9 @@ class ItemReader:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look how far the index is."""
+        """Look how far the index is. Until the next time, all lists together are searched for a tenth of a second."""
+        self._budget_s = _LOOK_S
+        self.is_searching = False
         (self.seq,) = self._connection.execute("SELECT seq FROM mark").fetchone()
 
     def listing(
@@ -440,7 +444,10 @@ class ItemReader:
         while len(self._listings) > _MAX_LISTINGS:
             del self._listings[next(iter(self._listings))]
         known = self._connection.execute("SELECT coalesce(max(item), 0) FROM items").fetchone()[0]
-        listing.look(self.seq, min(num_items, known), is_live=is_live)
+        began = time.monotonic()
+        listing.look(self.seq, min(num_items, known), is_live=is_live, budget_s=self._budget_s)
+        self._budget_s = max(self._budget_s - (time.monotonic() - began), 0.0)
+        self.is_searching |= listing.share < 1
         return listing
 
     def item(self, number: int) -> ListedItem | None:

@@ -136,10 +136,13 @@ class _Shown:
         self._index_thread = index_thread
         self._index: Index | None = None
         self._read_index: Index | None = None  # from which the items are read
+        self._index_path: Path | None = None
         self._is_damaged = False  # whether the index is to be made again
         self._past: dict[int, PastMoment] = {}
         self._rendered: dict[Asked, Parts] = {}
-        self._looked_at = 0.0
+        self._looked_at = self._rendered_at = 0.0
+        self._is_partial = False  # whether more will be shown, although nothing happens
+        self._seen: tuple[object, ...] = ()  # what the run was like when its views were rendered
         self._marked_at = -_MARKS_S
         self._wanted_at = self._seen_at = -_WANTED_S
         self._rests_until = 0.0
@@ -169,8 +172,21 @@ class _Shown:
     async def _poll(self) -> None:
         if self._loop.time() - self._looked_at >= INTERVAL_S:
             await self._loop.run_in_executor(self._thread, self._look)
-            self._rendered.clear()
             self._looked_at = self._loop.time()
+            run = self._run
+            seen = (
+                run.view.seq,
+                run.items and run.items.seq,
+                run.state,
+                run.error,
+                run.index_error,
+                run.read_share,
+                run.marks,
+            )
+            goes_on = run.state.name == "running" or self._is_partial
+            if goes_on or seen != self._seen or self._looked_at - self._rendered_at >= _LOOK_S:
+                self._rendered.clear()
+                self._seen, self._rendered_at, self._is_partial = seen, self._looked_at, False
 
     async def document(self, asked: Asked) -> str:
         """Return the whole page."""
@@ -237,6 +253,7 @@ class _Shown:
             frame = frame_parts(moment, asked) | dock_parts(moment, asked)
             parts, layout = _VIEWS[asked.view]
             shown = parts(moment, asked)
+            self._is_partial |= moment.read_share < 1 or (moment.items is not None and moment.items.is_searching)
             # Of the past nothing changes but what isn't read yet.
             return frame | ({"main": _main(layout(shown))} if moment.latest is not None else shown)
         except sqlite3.Error as error:
@@ -283,6 +300,10 @@ class _Shown:
                 except (JournalError, sqlite3.Error, OSError) as error:  # such as a full disk
                     run.index_error = str(error)
                     pause_s = _LOOK_S
+                except Exception as error:
+                    _logger.exception("the index can't be filled")
+                    run.index_error = f"{type(error).__name__}: {error}; this is a bug in aqueue, please report it"
+                    return
             await asyncio.sleep(pause_s)
 
     def close_index(self) -> None:
@@ -297,7 +318,8 @@ class _Shown:
         if self._index is None:
             reader = self._run.reader()
             assert reader.path is not None
-            self._index = Index(index_path(self._run.view.run_id, reader.path), reader)
+            self._index_path = self._index_path or index_path(self._run.view.run_id, reader.path)
+            self._index = Index(self._index_path, reader)
         try:
             return self._index.fill()
         except sqlite3.Error as error:
