@@ -28,9 +28,9 @@ _JOB: Final = (
 )
 # Hundreds of updates take minutes at their usual pace.
 _SERVE: Final = """import sys
-from aqueue._page import server
+from aqueue._page import shown
 from aqueue.cli import main
-server.INTERVAL_S = float(sys.argv[1])
+shown.INTERVAL_S = float(sys.argv[1])
 main(sys.argv[2:])"""
 
 

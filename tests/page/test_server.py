@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
-from aqueue._page import server
+from aqueue._page import shown as page_shown
 from aqueue._page.index import Index
+from aqueue._page.server import PageServer
 from aqueue.events import ItemCompleted
 from tests.journal.writing import make_events, write
 from tests.page.serving import entered
@@ -282,7 +283,7 @@ class Slow(Index):
 @contextmanager
 def in_this_process(path: Path) -> Iterator[httpx.Client]:
     """Serve a journal by a thread of this process; yields a browser."""
-    page = server.PageServer(path)
+    page = PageServer(path)
     thread = threading.Thread(target=page.serve)
     thread.start()
     try:
@@ -296,7 +297,7 @@ def in_this_process(path: Path) -> Iterator[httpx.Client]:
 
 def test_past_that_is_not_read_yet(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said that it is being read, and then it is there, in the same stream."""
-    monkeypatch.setattr(server, "Index", Slow)
+    monkeypatch.setattr(page_shown, "Index", Slow)
     monkeypatch.setattr(Slow, "may_fill", threading.Event())
     with in_this_process(journal) as browser:
         assert "The past is being read" in browser.get("/?at=50").text
@@ -320,7 +321,7 @@ def test_index_that_can_not_be_written(journal: Path, monkeypatch: pytest.Monkey
         def fill(self) -> bool:
             raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(server, "Index", Broken)
+    monkeypatch.setattr(page_shown, "Index", Broken)
     with in_this_process(journal) as browser:
         assert "disk I/O error" in reloaded(browser, "/items", "can't be filled")
         assert "can't be filled" in browser.get("/?at=50").text
@@ -339,8 +340,8 @@ def test_index_that_is_damaged_is_made_again(journal: Path, monkeypatch: pytest.
                     raise sqlite3.DatabaseError("database disk image is malformed")
             return super().fill()
 
-    monkeypatch.setattr(server, "Index", Damaged)
-    monkeypatch.setattr(server, "_LOOK_S", 0.05)
+    monkeypatch.setattr(page_shown, "Index", Damaged)
+    monkeypatch.setattr(page_shown, "LOOK_S", 0.05)
     with in_this_process(journal) as browser:
         reloaded(browser, "/items", 'id="row-1000"')
     assert len(made) == 2
@@ -514,8 +515,8 @@ def test_the_head_of_a_stream_has_an_end(journal: Path) -> None:
 
 def test_a_view_that_can_not_be_drawn_says_so(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in a view ends neither the server nor its policy, and the others are shown."""
-    monkeypatch.setitem(server._VIEWS, "now", (lambda _: 1 // 0, server._VIEWS["now"][1]))
-    page = server.PageServer(journal)
+    monkeypatch.setitem(page_shown._VIEWS, "now", (lambda _: 1 // 0, page_shown._VIEWS["now"][1]))
+    page = PageServer(journal)
     thread = threading.Thread(target=page.serve)
     thread.start()
     with entered(page.new_address()) as browser:

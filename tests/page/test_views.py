@@ -43,7 +43,7 @@ from aqueue._page.over_time import Fold
 from aqueue._page.past import PastMoment, marks_of
 from aqueue._page.pictures import _round_up, _short, bar, chart, falling_bars, pips
 from aqueue._page.series import Period
-from aqueue._page.server import _VIEWS
+from aqueue._page.shown import _VIEWS
 from aqueue.events import ErrorInfo, Event, RunStarted
 from aqueue.figures import duration
 from aqueue.testing._scripted_runs import (

@@ -24,5 +24,6 @@ Each module imports only from those above it:
 - `access`: lets only those read and steer who have the printed address
 - `items`: a view: the items that match a filter, a page at a time
 - `item`: a view: one item
+- `shown`: the run as browsers see it: read and rendered on threads of its own, with its index and its past
 - `server`: the pages and their updates over HTTP
 """
