@@ -1,4 +1,4 @@
-"""`_page.server` and `cli._commands.serve`: a real server process, and what it sends to browsers."""
+"""`_page.server`, `_page.shown` and `cli._commands.serve`: a real server process, and what it sends to browsers."""
 
 import json
 import os
