@@ -303,7 +303,8 @@ def test_a_read_only_page_has_no_controls(browser: "Browser", start: Start) -> N
             assert visit.text("#access") == "Read-only"
             assert visit.text("#tabs").startswith("Now Failures")
         assert not [one for one in visit.requests if "control" in one.url]
-        assert visit.page.goto(f"{server.origin}/control").status == 404  # type: ignore[union-attr]
+        answer = visit.page.goto(f"{server.origin}/control")
+        assert answer is not None and answer.status == 404
         refused = visit.js(
             "fetch('control/stop', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' }).then((one) => one.status)"
         )
