@@ -173,8 +173,8 @@ class Index:
             self._open()
 
     def _open(self) -> None:
-        with suppress(FileExistsError):  # it isn't opened then: to close it would drop the locks that SQLite has on it here
-            # SQLite would let everybody read it.
+        # SQLite would let everybody read it. One that is there isn't opened: to close it would drop SQLite's locks on it.
+        with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         os.utime(self._path)
         self._connection = self.connect()
