@@ -53,8 +53,8 @@ test-pythons: ## Run the tests on Python 3.13 and 3.14 in minimal Debian systems
 	@TESTS="$(TESTS)" tests/pythons.sh trixie sid
 
 .PHONY: test-newest
-test-newest: ## Test engine, codec, journal and reporters on the newest Python that Debian has, if a system can be made.
-	@TESTS="tests/engine tests/stream tests/delivery tests/run tests/codec tests/journal tests/reporters" tests/pythons.sh --first sid trixie
+test-newest: ## Test engine, stream, codec and journal on the newest Python that Debian has, if a system can be made.
+	@TESTS="tests/engine tests/stream tests/codec tests/journal" tests/pythons.sh --first sid trixie
 
 .PHONY: test-uvloop
 test-uvloop: $(READY) ## Run the tests of runs on asyncio with uvloop in its place; `make test` runs some of them so.
@@ -102,7 +102,7 @@ package-test: $(READY)-check ## Build the wheel and the sdist; install, use and 
 
 .PHONY: browser-test
 browser-test: $(READY)-browser ## Test the HTML report and the page in a real Chromium, which must be installed (Debian: chromium).
-	@$(RUN) python -m pytest -n 2 --dist worksteal -m browser tests/report tests/page
+	@$(RUN) python -m pytest -n 3 --dist worksteal -m browser tests/report tests/page
 
 .PHONY: bench
 bench: $(READY) ## Measure the engine, the reporters and the journal, against a hand-written loop and other queues.

@@ -233,7 +233,7 @@ def test_an_item_of_the_list(browser: "Browser", ended: Served) -> None:
         listed = numbers(visit)
         visit.page.locator("#listing tbody td:nth-child(2) a").nth(1).click()
         visit.page.wait_for_url(re.compile(f"item[?]n={listed[1]}$"))
-        visit.until(f"document.querySelector('.wide-title h2').textContent.includes('Page {listed[1]}')")
+        visit.until(f"document.querySelector('.wide-title h2')?.textContent.includes('Page {listed[1]}')")
         assert "failed" in visit.text(".wide-title h2")
         visit.page.go_back()
         is_listed(visit)
@@ -286,7 +286,7 @@ def test_an_item_that_is_retried(browser: "Browser", start: Start) -> None:
         assert "raise type(told" in visit.js("navigator.clipboard.readText()")
 
         run.tell("")
-        visit.until("document.querySelector('.wide-title h2').textContent.includes('completed')")
+        visit.until("document.querySelector('.wide-title h2')?.textContent.includes('completed')")
         assert visit.page.locator("#item details[open]").count() == 2
         visit.until("document.querySelector('#result-json')")
         visit.page.get_by_role("button", name="Copy JSON").first.click()
@@ -547,10 +547,10 @@ def test_a_list_of_many_items(browser: "Browser", tmp_path: Path) -> None:
         assert numbers(visit)[-1] == 1
         assert visit.page.get_by_role("link", name="Next 100").count() == 0
         search(visit, "777")
-        visit.until("document.querySelector('#listing-title').textContent === '114 items match'")
+        visit.until("document.querySelector('#listing-title')?.textContent === '114 items match'")
         assert numbers(visit)[:2] == [59_777, 58_777]
         visit.page.get_by_role("link", name="Next 100").click()
-        visit.until("document.querySelector('#listing footer').textContent.includes('101 to 114 of 114')")
+        visit.until("document.querySelector('#listing footer')?.textContent.includes('101 to 114 of 114')")
         assert visit.js(size) < most
         assert visit.messages == []
 

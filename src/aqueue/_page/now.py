@@ -21,6 +21,9 @@ __all__ = ["groups_table", "now_layout", "now_parts", "what_would_help"]
 _MAX_GROUPS: Final = 12
 _MAX_TYPES: Final = 40
 _MAX_WORKERS: Final = 14
+_MAX_RESERVED: Final = 6
+"""For how many busy workers there is room also while fewer are."""
+
 _MAX_BINS: Final = 150
 _MIN_ESTIMATED_S: Final = 10.0
 _MIN_SHARE: Final = 0.005
@@ -398,14 +401,14 @@ def _workers(run: Moment) -> Html:
     idle = view.num_idle
     busy = f"{amount(_num_busy(view))} of {amount(view.num_workers)} busy"
     why = view.limited_by(run.now) if idle else ""
-    said = (
-        f'<p class="idle">{icon("gate")}<span><b>{amount(idle)} idle.</b> {text(_idle_words(run, why), 200)}</span></p>'
-        if idle
-        else ""
-    )
+    said = f"<b>{amount(idle)} idle.</b> {text(_idle_words(run, why), 200)}" if idle else "None is idle."
+    # A line that came and went, and a card that grew and shrank with each item, would move all that is below.
+    idle_line = f'<p class="idle{"" if idle else " quiet"}">{icon("gate" if idle else "run")}<span>{said}</span></p>'
+    idle_line = idle_line if view.num_workers else ""
+    room = min(view.num_workers, _MAX_RESERVED)
     return Html(
         f'<section id="workers" class="card" aria-labelledby="workers-title"><header><h2 id="workers-title">Workers</h2>'
-        f'<span class="quiet">{busy}</span><span class="quiet end">oldest first</span></header><ol class="list">{rows}</ol>{rest}{said}</section>'
+        f'<span class="quiet">{busy}</span><span class="quiet end">oldest first</span></header><ol class="list rows-{room}">{rows}</ol>{rest}{idle_line}</section>'
     )
 
 
