@@ -97,7 +97,7 @@ def test_help_says_what_it_does_with_examples(aqueue: Aqueue, name: str) -> None
     assert f"  aqueue {name} " in done.out
     command = app.commands[name]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    assert [option.name for option in options if not option.help] == []
+    assert [option.name for option in options if not (option.help or option.hidden)] == []
     assert command.help is not None
     assert max(len(line) for line in done.out.splitlines()) <= 120
 

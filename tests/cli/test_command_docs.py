@@ -24,7 +24,7 @@ def test_each_option_is_in_the_docs(name: str) -> None:
     assert text, f"docs/reference/command.md has no section for aqueue {name}"
     rows = [re.findall(r"--?[a-z][a-z-]*", row) for row in re.findall(r"^\| (`-[^|]*)\|", text, re.MULTILINE)]
     documented = {option for row in rows for option in row}
-    options = [one for one in app.commands[name].params if isinstance(one, click.Option)]
+    options = [one for one in app.commands[name].params if isinstance(one, click.Option) and not one.hidden]
     assert documented == {text for option in options for text in option.opts}
 
 
@@ -44,7 +44,7 @@ def test_each_choice_of_an_option_is_in_the_docs(name: str) -> None:
     """The words that an option takes are on the page."""
     text = section(name)
     for option in app.commands[name].params:
-        if isinstance(option.type, click.Choice):
+        if isinstance(option.type, click.Choice) and not getattr(option, "hidden", False):
             missing = [
                 choice for choice in option.type.choices if f"`{choice}`" not in text and f" {choice} " not in text
             ]
