@@ -923,7 +923,7 @@ def test_all_workers_busy() -> None:
         "why"
     )
     assert re.search(r"Last minute Whole run all workers busy (9\d|100) % (9\d|100) %", view.said("why"))
-    assert view.said("workers").endswith("None is idle.")
+    assert view.said("workers").endswith("All are busy.")
 
 
 def test_cluster() -> None:
@@ -964,7 +964,7 @@ def test_two_hundred_workers() -> None:
     items = view.part("workers").find_all("li")
 
     assert [said(item).split()[0] for item in items] == [f"{number}" for number in range(1, 15)]
-    assert view.said("workers").endswith("and 186 busy workers with younger items None is idle.")
+    assert view.said("workers").endswith("and 186 busy workers with younger items All are busy.")
     assert "200 of 200 busy" in view.said("workers")
     ages = [float(said(item).split()[-2]) for item in items]
     assert ages == sorted(ages, reverse=True)

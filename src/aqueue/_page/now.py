@@ -401,7 +401,7 @@ def _workers(run: Moment) -> Html:
     idle = view.num_idle
     busy = f"{amount(_num_busy(view))} of {amount(view.num_workers)} busy"
     why = view.limited_by(run.now) if idle else ""
-    said = f"<b>{amount(idle)} idle.</b> {text(_idle_words(run, why), 200)}" if idle else "None is idle."
+    said = f"<b>{amount(idle)} idle.</b> {text(_idle_words(run, why), 200)}" if idle else "All are busy."
     # A line that came and went, and a card that grew and shrank with each item, would move all that is below.
     idle_line = f'<p class="idle{"" if idle else " quiet"}">{icon("gate" if idle else "run")}<span>{said}</span></p>'
     idle_line = idle_line if view.num_workers else ""

@@ -186,7 +186,7 @@ SERVING = Part(
             base_unit="events/s",
         ),
         Figure(
-            "the same, until its items can be listed", index_s, 40, seconds=25, unit="s", base_unit="MB on the disk"
+            "the same, until its items can be listed", index_s, 40, seconds=15, unit="s", base_unit="MB on the disk"
         ),
         Figure("a page of 100 of its items", listed_ms, 100, seconds=1, unit="ms", base_unit="ms at most"),
         Figure("a search in all of them, which finds nothing", searched_s, 5, seconds=1, unit="s", base_unit="items"),
