@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from aqueue._page.frame import Parts, href
+from msgspec.structs import replace
+
+from aqueue._page.frame import Parts, hidden_fields, href
 from aqueue._page.html import Html, clock, text
 from aqueue._page.moment import Asked, Mark, Moment
 from aqueue._page.pictures import icon
@@ -45,13 +47,7 @@ def _moment(run: Moment) -> str:
 
 def _there(run: Moment, asked: Asked, at: int | None) -> Html:
     """Return the same view at another moment."""
-    params = {
-        "q": asked.q,
-        "order": "" if asked.order == "newest" else asked.order,
-        "start": asked.start or "",
-        "n": asked.n or "",
-    }
-    return href(run, asked.view, at=at, **params)
+    return href(run, asked.view, at=at, **asked.parameters)
 
 
 def _dock(run: Moment, asked: Asked) -> Html:
@@ -64,9 +60,7 @@ def _dock(run: Moment, asked: Asked) -> Html:
     head = f"{icon('back')} {clock(run.elapsed_s)}" if is_past else f"{word}, {clock(total_s)}"
     bars = _throughput(fold.series.bins(total_s, _NUM_BARS), total_s)
     seq = run.view.seq
-    before = (
-        max((mark.seq for mark in latest.marks if mark.seq < seq), default=None) if is_past or latest.marks else None
-    )
+    before = max((mark.seq for mark in latest.marks if mark.seq < seq), default=None)
     after = min((mark.seq for mark in latest.marks if mark.seq > seq), default=None) if is_past else None
     steps = [
         (before, "previous", "Previous mark", "["),
@@ -80,22 +74,13 @@ def _dock(run: Moment, asked: Asked) -> Html:
         else f'<a class="button off" id="{name}" role="link" aria-disabled="true" aria-label="{title}">{icon(name)}</a>'
         for at, name, title, key in steps
     )
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{text(value)}">'
-        for name, value in (
-            ("q", asked.q),
-            ("order", asked.order if asked.order != "newest" else ""),
-            ("n", asked.n or ""),
-        )
-        if value
-    )
     where = "./" if asked.view == "now" else asked.view
     return Html(
         f'<form id="dock" class="dock{" past" if is_past else ""}" action="{where}" aria-label="Time travel"><div class="wrap">'
         f'<p><b id="clock">{head}</b><small>event {amount(seq)}</small></p><div class="track">{bars}'
         f'<input type="range" id="time" name="t" min="0" max="{total_s:.3f}" step="any" value="{min(run.elapsed_s, total_s):.3f}" '
         f'aria-label="Moment of the run" aria-valuetext="{clock(run.elapsed_s)}, event {amount(seq)}">{_marks(run, asked, latest.marks, total_s)}</div>'
-        f'{hidden}<span class="steps">{links}</span><noscript><button type="submit">Show</button></noscript></div></form>'
+        f'{hidden_fields(replace(asked, start=None).parameters)}<span class="steps">{links}</span><noscript><button type="submit">Show</button></noscript></div></form>'
     )
 
 

@@ -1,6 +1,7 @@
 """What all views have around them: the name and state of the run, the tabs, and what a reader must know first."""
 
 import time
+from collections.abc import Mapping
 from importlib.resources import files
 from string import Template
 from typing import Final
@@ -20,6 +21,7 @@ __all__ = [
     "Parts",
     "document",
     "frame_parts",
+    "hidden_fields",
     "href",
     "pause_button",
     "shown_views",
@@ -59,6 +61,15 @@ def href(run: Moment, view: str, **parameters: object) -> Html:
     given = {"at": run.at} | parameters
     query = urlencode({name: value for name, value in given.items() if value not in ("", None)}, errors="replace")
     return text(f"{'./' if view == 'now' else view}{f'?{query}' if query else ''}", _MAX_ADDRESS_CHARS)
+
+
+def hidden_fields(parameters: Mapping[str, object]) -> Html:
+    """Return what a form adds to the address to which it leads, besides what a person enters; without empty values."""
+    return Html(
+        "".join(
+            f'<input type="hidden" name="{name}" value="{text(value)}">' for name, value in parameters.items() if value
+        )
+    )
 
 
 def state_of(run: Moment) -> str:

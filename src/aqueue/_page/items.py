@@ -4,9 +4,9 @@ from typing import Final
 
 from aqueue._folds.item_table import State
 from aqueue._page.commands import OnItems
-from aqueue._page.frame import Parts, href
+from aqueue._page.frame import Parts, hidden_fields, href
 from aqueue._page.html import Html, counted, joined, text
-from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing
+from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing, Order
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import on_items
@@ -27,7 +27,7 @@ _STATE_SIGNS: Final[dict[State, tuple[str, str, str]]] = {
 }
 """By state: its color, its icon, its word."""
 
-_ORDERS: Final = {"newest": "newest first", "oldest": "oldest first", "slowest": "slowest first"}
+_ORDERS: Final[dict[Order, str]] = {"newest": "newest first", "oldest": "oldest first", "slowest": "slowest first"}
 _NOTABLE_LAG: Final = 30_000
 """From how many events on, about a second of a fast run, it is said how far the index is behind."""
 
@@ -86,11 +86,7 @@ def _filter(run: Moment, asked: Asked, wanted: Filter) -> Html:
     chips = "".join(
         _chip(run, asked, state, number, others, is_on=state in wanted.states) for state, number in numbers.items()
     )
-    hidden = "".join(
-        f'<input type="hidden" name="{name}" value="{text(value)}">'
-        for name, value in (("order", asked.order if asked.order != "newest" else ""), ("at", run.at or ""))
-        if value
-    )
+    hidden = hidden_fields(Asked("items", order=asked.order).parameters | {"at": run.at})
     problems = "".join(f'<p class="warn">{text(problem, 300)}</p>' for problem in wanted.problems)
     return Html(
         f'<form id="filter" class="filter" action="items" role="search"><div class="find">{icon("find")}'
@@ -106,7 +102,7 @@ def _chip(run: Moment, asked: Asked, state: State, number: int, others: str, *, 
     color, sign, word = _STATE_SIGNS[state]
     q = others if is_on else f"{others} state:{word}".strip()
     current = ' aria-current="true"' if is_on else ""
-    where = href(run, "items", q=q, order=asked.order if asked.order != "newest" else "")
+    where = _link(run, q, asked.order)
     return Html(
         f'<a class="chip" href="{where}"{current}><span class="{color}">{icon(sign)}</span> {word} <b>{amount(number)}</b></a>'
     )
@@ -129,12 +125,12 @@ def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
         of = f"so far: {found.share * 100:.0f} % of {amount(run.view.counts.enqueued)} are searched"
     lag = index_note(run)
     orders = "".join(
-        f'<a href="{href(run, "items", q=asked.q, order=order if order != "newest" else "")}"{" aria-current=true" * (order == asked.order)}>{words}</a>'
+        f'<a href="{_link(run, asked.q, order)}"{" aria-current=true" * (order == asked.order)}>{words}</a>'
         for order, words in _ORDERS.items()
     )
     newer = ""
     if found.num_before and asked.order == "newest":
-        newer = f'<a class="newer" href="{_page(run, asked, None)}">{amount(found.num_before)} newer</a>'
+        newer = f'<a class="newer" href="{_link(run, asked.q, asked.order)}">{amount(found.num_before)} newer</a>'
     nothing = found.problem or ("No item matches." if not is_all else "Nothing is enqueued so far.")
     nothing = nothing if found.share >= 1 else "None so far."
     body = _table(run, found.rows) if found.rows else f'<p class="nothing">{text(nothing, 500)}</p>'
@@ -167,9 +163,9 @@ def _verbs(run: Moment, wanted: Filter) -> Html:
     return on_items(request, wanted.states or tuple(_STATE_SIGNS), "matching", "the items that match")
 
 
-def _page(run: Moment, asked: Asked, start: int | None) -> Html:
-    """Return where the page is that begins with the item of this number."""
-    return href(run, "items", q=asked.q, order=asked.order if asked.order != "newest" else "", start=start or "")
+def _link(run: Moment, q: str, order: Order, start: int | None = None) -> Html:
+    """Return where a list is, or the page of it that begins with the item of the number `start`."""
+    return href(run, "items", **Asked("items", q=q, order=order, start=start).parameters)
 
 
 def _footer(run: Moment, asked: Asked, found: Listing) -> Html:
@@ -187,11 +183,11 @@ def _footer(run: Moment, asked: Asked, found: Listing) -> Html:
         rows = f"the {amount(len(found.rows))} slowest"
     else:
         if asked.start is not None:
-            links.append(f'<a class="button" href="{_page(run, asked, None)}">First</a>')
+            links.append(f'<a class="button" href="{_link(run, asked.q, asked.order)}">First</a>')
         if len(found.rows) == PAGE_ITEMS and (last < found.count or found.share < 1):
             step = -1 if asked.order == "newest" else 1
             links.append(
-                f'<a class="button" rel="next" href="{_page(run, asked, found.rows[-1].item + step)}">Next {PAGE_ITEMS}</a>'
+                f'<a class="button" rel="next" href="{_link(run, asked.q, asked.order, found.rows[-1].item + step)}">Next {PAGE_ITEMS}</a>'
             )
     return Html(f'<footer><span class="quiet">{rows}</span><span class="end">{"".join(links)}</span></footer>')
 

@@ -35,6 +35,13 @@ class Asked(msgspec.Struct, frozen=True):
     start: int | None = None
     n: int = 0
 
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What the address says after its ``?``, but for the moment; without what is as it is by default."""
+        order = "" if self.order == "newest" else self.order
+        given = {"q": self.q, "order": order, "start": self.start, "n": self.n}
+        return {name: value for name, value in given.items() if value}
+
 
 class Mark(NamedTuple):
     """What happened to a run, to be found on the slider.
