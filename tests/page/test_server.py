@@ -333,12 +333,12 @@ def test_index_that_is_damaged_is_made_again(journal: Path, monkeypatch: pytest.
     made: list[Index] = []
 
     class Damaged(Index):
-        def fill(self) -> bool:
+        def _fill(self) -> bool:
             if self not in made:
                 made.append(self)
                 if len(made) == 1:
                     raise sqlite3.DatabaseError("database disk image is malformed")
-            return super().fill()
+            return super()._fill()
 
     monkeypatch.setattr(page_shown, "Index", Damaged)
     monkeypatch.setattr(page_shown, "LOOK_S", 0.05)

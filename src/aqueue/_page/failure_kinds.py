@@ -21,7 +21,7 @@ from aqueue.events import (
 )
 from aqueue.result import FailureGroup
 
-__all__ = ["FailureKinds", "KindHistory"]
+__all__ = ["FailureKinds", "KindHistory", "densest"]
 
 _NUM_BINS: Final = 64
 _FIRST_WIDTH_S: Final = 0.001
@@ -148,6 +148,13 @@ class FailureKinds:
             (group, self._histories.get((group.type, group.phase, group.error)) or _history_of(group.first))
             for group in self._tally.groups()
         ]
+
+
+def densest(bars: Sequence[int], width: int) -> tuple[int, int]:
+    """Return where the `width` bars next to each other begin that count most, the first of several, and how much they count."""
+    counts = [sum(bars[at : at + width]) for at in range(len(bars) - width + 1)]
+    most = max(counts)
+    return counts.index(most), most
 
 
 def _history_of(event: ItemFailed) -> KindHistory:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from aqueue._page.commands import OnItems, exactly
-from aqueue._page.failure_kinds import KindHistory
+from aqueue._page.failure_kinds import KindHistory, densest
 from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.moment import Moment
@@ -165,8 +165,7 @@ def _when(run: Moment, history: KindHistory, bars: list[int]) -> str:
     total = sum(bars)
     if run.state.name == "running" and total > 1 and run.now - history.last_at < _RECENT_S:
         return f"since {local_minute(history.first_at, run.now)}, still happening"
-    densest = max(range(_NUM_BARS - _BURST_BARS + 1), key=lambda at: sum(bars[at : at + _BURST_BARS]))
-    most = sum(bars[densest : densest + _BURST_BARS])
+    _, most = densest(bars, _BURST_BARS)
     if total > _NUM_BARS and most >= _BURST_SHARE * total:
         return f"{amount(most)} failures within a tenth of the run's time"
     if local_minute(history.first_at, run.now) == local_minute(history.last_at, run.now):

@@ -8,6 +8,7 @@ import atexit
 import hashlib
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -150,6 +151,7 @@ class Index:
 
     Attributes:
         seq: the number of the last event in it; 0 for none.
+        is_damaged: whether it must be opened again: what it had was damaged, and is removed.
     """
 
     def __init__(self, path: Path, history: JournalHistory) -> None:
@@ -165,12 +167,15 @@ class Index:
         """
         self._path = path
         self._history = history
+        self.is_damaged = False
         try:
             self._open()
         except sqlite3.DatabaseError as error:
-            if not self.forget_if_damaged(error):
+            self.forget_if_damaged(error)
+            if not self.is_damaged:
                 raise
             self._open()
+            self.is_damaged = False
 
     def _open(self) -> None:
         # SQLite would let everybody read it. One that is there isn't opened: to close it would drop SQLite's locks on it.
@@ -188,15 +193,14 @@ class Index:
             self._connection.close()
             raise
 
-    def forget_if_damaged(self, error: sqlite3.Error) -> bool:
-        """Remove the index if `error` is about what is in it, so that the next one is made again; return whether it is.
+    def forget_if_damaged(self, error: sqlite3.Error) -> None:
+        """Remove the index if `error` is about what is in it, so that the next one is made again.
 
         Others come from the disk or the system.
         """
-        is_damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        if is_damaged:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            self.is_damaged = True
             _remove(self._path)
-        return is_damaged
 
     def connect(self) -> sqlite3.Connection:
         """Return a connection to the index, for any one thread."""
@@ -317,7 +321,7 @@ class Index:
             self._viewed_at = self.seq
 
     def _add(self, events: Sequence[Event]) -> None:
-        changed: dict[int, _Change] = {}
+        changed: defaultdict[int, _Change] = defaultdict(_Change)
         changes: list[tuple[int, int, int | None]] = []
         at = self._at
         for event in events:
@@ -328,21 +332,21 @@ class Index:
                 change = changed[event.item] = self._announced(event)
             elif cls is ItemStarted:
                 assert isinstance(event, ItemStarted)
-                change = changed.get(event.item) or changed.setdefault(event.item, _Change())
+                change = changed[event.item]
                 change.state, change.changed_at, change.started_at = _RUNNING, at, at
                 if event.phase == "process":
                     change.attempts = event.attempt
             elif cls is ItemCompleted:
                 assert isinstance(event, ItemCompleted)
-                change = changed.get(event.item) or changed.setdefault(event.item, _Change())
+                change = changed[event.item]
                 change.state, change.changed_at, change.took_s = _COMPLETED, at, event.duration_s
             elif cls is ItemDescribed:
                 assert isinstance(event, ItemDescribed)
-                change = changed.get(event.item) or changed.setdefault(event.item, _Change())
+                change = changed[event.item]
                 change.description, change.described_seq = _short(event.text), event.seq
                 continue  # it changes no state
             elif item := getattr(event, "item", 0):  # 0 if a program, not an item, slows a group down
-                change = changed.get(item) or changed.setdefault(item, _Change())
+                change = changed[item]
                 self._apply_rare(event, item, change)
             else:
                 self._apply_to_run(event, before)

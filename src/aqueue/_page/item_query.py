@@ -381,7 +381,9 @@ class _Search:
         if wanted.errors:
             yield f"{state} IN {_FAILING}"
             yield self._any(wanted.errors, "(i.error_type GLOB {0} OR i.error_type GLOB '*[:.]' || {0})")
-        yield from (self._any(values, f"{column} GLOB {{0}}") for column, values in _patterns(wanted) if values)
+        for column, patterns in (("i.group_name", wanted.groups), ("i.key", wanted.keys)):
+            if patterns:
+                yield self._any(patterns, f"{column} GLOB {{0}}")
         if wanted.parents:
             yield f"i.parent IN ({', '.join(map(str, wanted.parents))})"
         if wanted.subtrees:
@@ -400,10 +402,6 @@ class _Search:
         return f"({' OR '.join(condition.format(name) for name in names)})"
 
 
-def _patterns(wanted: Filter) -> Iterable[tuple[str, tuple[str, ...]]]:
-    return (("i.group_name", wanted.groups), ("i.key", wanted.keys))
-
-
 class ItemReader:
     """Reads the items of a run from its index, and their events from the journal. All in one thread.
 
@@ -417,6 +415,8 @@ class ItemReader:
         self._connection = connection
         self._history = history
         self._listings: dict[object, Listing] = {}
+        self._run_seqs: list[int] = []
+        self._run_events: list[Event] = []
         self.refresh()
 
     def refresh(self) -> None:
@@ -504,8 +504,7 @@ class ItemReader:
         )
         if len(own) > _MAX_EVENTS:
             own = [*own[: _MAX_EVENTS // 2], *own[-_MAX_EVENTS // 2 :]]
-        found = self._history.events_at({*own, *(seq for (seq,) in of_run)})
-        return [found[seq] for seq in sorted(found)]
+        return self.events_at({*own, *(seq for (seq,) in of_run)})
 
     def num_events(self, number: int, until: int | None) -> int:
         """Return how many events an item has up to the number `until`, without descriptions; `events_of` may return fewer."""
@@ -523,7 +522,10 @@ class ItemReader:
         rows = self._connection.execute(
             "SELECT seq FROM notable WHERE name NOT LIKE 'item.%' ORDER BY seq DESC LIMIT ?", (_MAX_EVENTS,)
         )
-        return self.events_at([seq for (seq,) in rows])
+        seqs = [seq for (seq,) in rows]
+        if seqs != self._run_seqs:  # asked for every two seconds, and rarely others
+            self._run_seqs, self._run_events = seqs, self.events_at(seqs)
+        return self._run_events
 
     def changes_of_failures(self, until: int) -> "array[int]":
         """Return the numbers of the events up to `until` that change which items are failed, and of those that bound the run's time."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from aqueue._history.event_words import details, name_of
 from aqueue._history.record import RunState
-from aqueue._page.failure_kinds import FailureKinds
+from aqueue._page.failure_kinds import FailureKinds, densest
 from aqueue._page.item_query import ItemReader
 from aqueue._page.moment import Mark, Moment
 from aqueue._page.over_time import Fold
@@ -159,9 +159,8 @@ def _bursts(run: Moment, items: ItemReader) -> Iterator[Mark]:
     bars = [0] * _NUM_BINS
     for _, history in run.kinds.groups():
         bars = [sum(pair) for pair in zip(bars, history.bars(elapsed_s, _NUM_BINS), strict=True)]
-    densest = max(range(_NUM_BINS - _BURST_BINS + 1), key=lambda at: sum(bars[at : at + _BURST_BINS]))
-    count = sum(bars[densest : densest + _BURST_BINS])
+    begin, count = densest(bars, _BURST_BINS)
     if count >= _MIN_BURST and count >= _BURST_SHARE * sum(bars):
-        end_s = (densest + _BURST_BINS) / _NUM_BINS * elapsed_s
+        end_s = (begin + _BURST_BINS) / _NUM_BINS * elapsed_s
         seq = items.seq_at(time_at(run.over_time, end_s), items.seq)
         yield Mark(seq, end_s, "cross", f"{amount(count)} failed")

@@ -88,7 +88,6 @@ class Shown:
         self._index: Index | None = None
         self._read_index: Index | None = None  # from which the items are read
         self._index_path: Path | None = None
-        self._is_damaged = False  # whether the index is to be made again
         self._past: dict[int, PastMoment] = {}
         self._rendered: dict[Asked, Parts] = {}
         self._looked_at = self._rendered_at = 0.0
@@ -185,8 +184,8 @@ class Shown:
                 run.marks, run.commands = marks_of(run, run.items), commands_of(run.items)
 
     def _note_damage(self, error: sqlite3.Error) -> None:
-        if self._read_index is not None and self._read_index.forget_if_damaged(error):
-            self._is_damaged = True
+        if self._read_index is not None:
+            self._read_index.forget_if_damaged(error)
 
     def _seq_at(self, elapsed_s: float) -> int | None:
         run = self._run
@@ -264,19 +263,15 @@ class Shown:
             self._index.close()
 
     def _fill(self) -> bool:
-        if self._is_damaged:
-            self.close_index()
-            self._index, self._is_damaged = None, False
+        if self._index is not None and self._index.is_damaged:
+            self._index.close()
+            self._index = None
         if self._index is None:
             reader = self._run.reader()
             assert reader.path is not None
             self._index_path = self._index_path or index_path(self._run.view.run_id, reader.path)
             self._index = Index(self._index_path, reader)
-        try:
-            return self._index.fill()
-        except sqlite3.Error as error:
-            self._is_damaged = self._index.forget_if_damaged(error)
-            raise
+        return self._index.fill()
 
     async def read(self) -> None:
         """Read what happens, whether or not a browser is there: else one that comes after a night would wait for all of that."""
