@@ -53,8 +53,29 @@ from aqueue.events import (
     RunUnpaused,
     RunWorkersChanged,
 )
+from aqueue.testing import _scripted_runs as scripted
 
-__all__ = ["as_in_older_logs", "encodable_text", "event_streams", "events", "hostile_text", "long_hostile_text"]
+__all__ = [
+    "SCRIPTED_RUNS",
+    "as_in_older_logs",
+    "encodable_text",
+    "event_streams",
+    "events",
+    "hostile_text",
+    "long_hostile_text",
+]
+
+SCRIPTED_RUNS: list[list[Event]] = [
+    scripted.completed(5),
+    scripted.every_event_type(),
+    scripted.interrupted(),
+    scripted.with_failures(5),
+    scripted.resumed(),
+    scripted.with_retries(4),
+    scripted.with_workers(6),
+    scripted.on_a_cluster(3, 2),
+]
+"""Made-up runs in which all happens that a run can do, for tests of what folds events."""
 
 encodable_text = st.text(st.characters(exclude_categories=["Cs"]))
 """Any text that UTF-8 can carry."""

@@ -55,19 +55,12 @@ from tests.cli.runs import HOSTILE, crashed_and_resumed
 from tests.cli.scripted import write_journal, write_log
 from tests.journal.recorded import cut, events_of
 from tests.journal.seeds import Seed, items_of, seeds
-from tests.strategies import event_streams
+from tests.strategies import SCRIPTED_RUNS, event_streams
 
 Row = dict[str, Any]
 
 SCRIPTED = [
-    scripted.completed(5),
-    scripted.every_event_type(),
-    scripted.interrupted(),
-    scripted.with_failures(5),
-    scripted.resumed(),
-    scripted.with_retries(4),
-    scripted.with_workers(6),
-    scripted.on_a_cluster(3, 2),
+    *SCRIPTED_RUNS,
     scripted.saying(HOSTILE),
 ]
 STEERED = scripted.every_event_type()

@@ -35,18 +35,7 @@ from aqueue.testing import _scripted_runs as scripted
 from aqueue.testing._scripted_runs import BOOM, Script
 from aqueue.view import WorkerProcess
 from tests.journal.writing import make_events
-from tests.strategies import event_streams
-
-SCRIPTED = [
-    scripted.completed(5),
-    scripted.every_event_type(),
-    scripted.interrupted(),
-    scripted.with_failures(5),
-    scripted.resumed(),
-    scripted.with_retries(4),
-    scripted.with_workers(6),
-    scripted.on_a_cluster(3, 2),
-]
+from tests.strategies import SCRIPTED_RUNS, event_streams
 
 
 class Record:
@@ -173,7 +162,7 @@ def check(run: list[Event]) -> None:
     assert items.counts() == expected
 
 
-@given(st.one_of(event_streams(), st.sampled_from(SCRIPTED)))
+@given(st.one_of(event_streams(), st.sampled_from(SCRIPTED_RUNS)))
 def test_every_item_of_any_run(run: list[Event]) -> None:
     """Each row is what an independent count of its events comes to."""
     check(run)
@@ -202,7 +191,7 @@ def test_items_that_come_in_any_order() -> None:
     assert [items.row_of(item) for item in (49, 50, 51, 52, 0, -1)] == [None, 0, 1, None, None, None]
 
 
-@given(st.one_of(event_streams(), st.sampled_from(SCRIPTED)), st.sets(st.sampled_from(STATES)), st.integers(0, 3))
+@given(st.one_of(event_streams(), st.sampled_from(SCRIPTED_RUNS)), st.sets(st.sampled_from(STATES)), st.integers(0, 3))
 def test_rows_in_some_states(run: list[Event], states: set[State], of_type: int) -> None:
     """Those and no others, in the order of enqueue, of all types or of some."""
     items = folded(run)

@@ -47,18 +47,11 @@ from aqueue.testing import _scripted_runs as scripted
 from aqueue.testing._scripted_runs import BOOM
 from aqueue.view import RunView
 from tests.report.runs import render
-from tests.strategies import as_in_older_logs, event_streams, events
+from tests.strategies import SCRIPTED_RUNS, as_in_older_logs, event_streams, events
 
 SCRIPTED = [
-    scripted.completed(5),
-    scripted.every_event_type(),
-    scripted.interrupted(),
-    scripted.with_failures(5),
-    scripted.resumed(),
-    scripted.with_retries(4),
-    scripted.with_workers(6),
+    *SCRIPTED_RUNS,
     scripted.with_types(["module:Page", "other:Page", "x"]),
-    scripted.on_a_cluster(3, 2),
     scripted.saying("text"),
 ]
 """Runs whose every event is known to this aqueue."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import httpx
 import psutil
@@ -178,3 +178,14 @@ class Server(_Process):
         killing.cancel()
         assert "/enter?token=" in line, line
         return line.split()[-1]
+
+
+class Served(NamedTuple):
+    """A run and its server."""
+
+    run: Run
+    server: Server
+
+
+Start = Callable[..., Served]
+"""What starts both: the fixture `start`."""

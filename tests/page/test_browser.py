@@ -4,17 +4,15 @@ These need Chromium and Playwright: `make browser-test`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from tests.browser import Visit as BaseVisit
-from tests.browser import chromium, violations
+from tests.browser import violations
 from tests.page.job import HOSTILE_TEXT, VARIED
-from tests.page.serving import Run, Server, call
+from tests.page.serving import Run, Served, Server, Start, call
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Response
@@ -89,35 +87,6 @@ class Visit(BaseVisit):
     def js(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
         return self.page.evaluate(expression)
-
-
-class Served(NamedTuple):
-    """A run and its server."""
-
-    run: Run
-    server: Server
-
-
-Start = Callable[..., Served]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """Start Chromium."""
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Return what starts a run and its server."""
-    with ExitStack() as started:
-
-        def start_run(name: str = "run.db", interval_s: float | None = None, **run: Any) -> Served:
-            running = started.enter_context(Run(tmp_path / name, **run))
-            return Served(running, started.enter_context(Server(running.journal, interval_s=interval_s)))
-
-        yield start_run
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,15 @@
 These need Chromium and Playwright: `make browser-test`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser import chromium, violations
+from tests.browser import violations
 from tests.page.job import VARIED
-from tests.page.serving import Run, Server, call, until
-from tests.page.test_browser import SCHEMES, TOO_WIDE, Served, Visit
+from tests.page.serving import Run, Start, call, until
+from tests.page.test_browser import SCHEMES, TOO_WIDE, Visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -22,26 +20,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 VIEWS = ("/", "/failures", "/control")
 
-Start = Callable[..., Served]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """Start Chromium."""
-    with chromium() as browser:
-        yield browser
-
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(start: Start) -> Start:
     """Return what starts a run and the server of its page, from which it can be steered unless that is said."""
-    with ExitStack() as started:
-
-        def start_run(name: str = "run.db", control: bool = True, **run: Any) -> Served:
-            running = started.enter_context(Run(tmp_path / name, **run))
-            return Served(running, started.enter_context(Server(running.journal, control=control)))
-
-        yield start_run
+    return partial(start, control=True)
 
 
 def answer(visit: Visit) -> str:

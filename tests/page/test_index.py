@@ -1,4 +1,4 @@
-"""The index of a run, `_page.index`: whatever is in the journal and however it is filled, it says what the folds of all events say."""
+"""The index of a run, `_page.index`: for any journal and any way to fill it, it says what the folds of all events say."""
 
 import os
 import signal
@@ -39,17 +39,10 @@ from tests.journal.seeds import Seed, items_of, seeds
 from tests.journal.writing import make_events, write
 from tests.page.job import HOSTILE_TEXT
 from tests.report.runs import HOSTILE
-from tests.strategies import encodable_text, event_streams
+from tests.strategies import SCRIPTED_RUNS, encodable_text, event_streams
 
 SCRIPTED = [
-    scripted.completed(5),
-    scripted.every_event_type(),
-    scripted.interrupted(),
-    scripted.with_failures(5),
-    scripted.resumed(),
-    scripted.with_retries(4),
-    scripted.with_workers(6),
-    scripted.on_a_cluster(3, 2),
+    *SCRIPTED_RUNS,
     scripted.saying(HOSTILE_TEXT),
 ]
 histories = st.one_of(event_streams(), event_streams(encodable_text), st.sampled_from(SCRIPTED))
@@ -357,7 +350,7 @@ SPOILED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_index_that_is_spoiled_is_made_again(journal: Path, filled: Path, spoil: Callable[[Path], None]) -> None:
-    """Whatever is in its place: all of it is in the journal."""
+    """Any other file in its place is replaced: all of it is in the journal."""
     whole = all_rows(filled)
     spoil(filled)
     for _ in range(3):  # what is found only while it is filled removes it, and the next server makes another
@@ -500,7 +493,7 @@ def test_process_that_is_killed_while_it_fills(tmp_path: Path) -> None:
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: Path) -> None:
-    """The folder, the file, and those that SQLite makes for it, whatever is usual for new files."""
+    """The folder, the file, and those that SQLite makes for it, with any umask."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     old = os.umask(0)
     try:

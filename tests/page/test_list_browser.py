@@ -4,8 +4,7 @@ These need Chromium and Playwright: `make browser-test`.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from aqueue.view import RunView
-from tests.browser import chromium, violations
+from tests.browser import violations
 from tests.journal.recorded import events_of
 from tests.journal.writing import make_events, write
 from tests.page.job import HOSTILE_TEXT, VARIED
-from tests.page.serving import Run, Server, call
-from tests.page.test_browser import PAINTED, SCHEMES, TOO_WIDE, Served, Visit, check_keyboard
+from tests.page.serving import Run, Served, Server, Start, call
+from tests.page.test_browser import PAINTED, SCHEMES, TOO_WIDE, Visit, check_keyboard
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
@@ -33,27 +32,6 @@ CUT = """[...document.querySelectorAll('#listing td:nth-child(-n + 2)')].filter(
 """The states and numbers in a list that are cut off: the numbers lead to the items."""
 
 SHARE = "document.querySelector('#time').value / document.querySelector('#time').max"
-
-Start = Callable[..., Served]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """Start Chromium."""
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Return what starts a run and its server."""
-    with ExitStack() as started:
-
-        def start_run(name: str = "run.db", **run: Any) -> Served:
-            running = started.enter_context(Run(tmp_path / name, **run))
-            return Served(running, started.enter_context(Server(running.journal)))
-
-        yield start_run
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ class Moment:
         marks: what happened to the run, in order, as far as the index has it.
         commands: what people did to the run, the last of it first, as far as the index has it.
         latest: the run as it stands, if the moment is a past one.
-        can_control: whether whoever looks at it may steer the run.
+        can_control: whether the person who looks at it may steer the run.
     """
 
     name: str
