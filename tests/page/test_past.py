@@ -19,6 +19,19 @@ from aqueue.testing._scripted_runs import ANNA, BOOM, Script
 from tests.page.test_views import MadeUpRun, View, with_items
 from tests.strategies import event_streams
 
+
+def edited() -> list[Event]:
+    """Return a run that was killed, and that a command changed before anything resumed it."""
+    script = Script()
+    items = [script.enqueue() for _ in range(2)]
+    script.start(items[1])
+    script.wait(3600)
+    script.add(ev.RunEdited, schema_version=2, aqueue_version="0", by=ANNA)  # until the next event, the item "runs"
+    script.interrupt(items[1], "crash")
+    script.skip(items[0])
+    return script.events
+
+
 SCRIPTED = {
     "completed": scripted.completed(5),
     "every type": scripted.every_event_type(),
@@ -28,6 +41,7 @@ SCRIPTED = {
     "retries": scripted.with_retries(4),
     "workers": scripted.with_workers(6),
     "cluster": scripted.on_a_cluster(3, 2),
+    "edited": edited(),
 }
 
 

@@ -103,9 +103,8 @@ def _item(run: Moment, number: int) -> Html:
 def _state(run: Moment, row: ListedItem, number: int) -> State:
     """Return the state of the item at the moment."""
     assert run.items is not None
-    if run.at is not None:
-        return run.items.state_at(number, run.at)
-    return "interrupted" if row.state == "running" and run.state.name != "running" else row.state
+    state = run.items.state_at(number, run.at) if run.at is not None else row.state
+    return "interrupted" if state == "running" and run.state.name != "running" else state
 
 
 def _head(run: Moment, row: ListedItem, names: dict[str, str], state: State) -> Html:

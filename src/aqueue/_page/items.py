@@ -239,7 +239,7 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
         if isinstance(last, ItemFailed | ItemRetryScheduled):
             error_type, error = last.error.type, last.error.message
         description = description if row.described_seq is None or run.view.seq >= row.described_seq else None
-    elif state == "running" and run.state.name != "running":
+    if state == "running" and run.state.name != "running":
         state = "interrupted"
     if state == "running":
         took_s = run.now - (changed_at if last is not None else row.started_at or changed_at)
