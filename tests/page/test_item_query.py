@@ -19,7 +19,7 @@ from aqueue._history.record import Record
 from aqueue._history.selecting import Selector, rows_of
 from aqueue._page import index, item_query
 from aqueue._page.index import Index
-from aqueue._page.item_query import Filter, ItemReader, ListedItem, Listing, Order
+from aqueue._page.item_query import Filter, ItemReader, ListedItem, Listing, Order, without_states
 from aqueue.errors import InvalidArgument
 from aqueue.events import ErrorInfo, Event
 from aqueue.testing import _scripted_runs as scripted
@@ -329,6 +329,21 @@ def test_list_is_searched_again_when_there_is_more() -> None:
                 assert (again.count, again.share) == (9, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        ("state:failed", ""),
+        ("state:failed lighthouse state:waiting type:Page", "lighthouse type:Page"),
+        ('"state:failed" key:"a state:failed b"', '"state:failed" key:"a state:failed b"'),
+        ("restate:failed", "restate:failed"),
+    ],
+)
+def test_filter_without_its_states(typed: str, left: str) -> None:
+    """What stands in quotes is a text, whatever it says."""
+    assert without_states(typed) == left
+    assert Filter.of(left).states == ()
+
+
 # ---- one item ------------------------------------------------------------------------------------------------------
 
 
@@ -364,6 +379,22 @@ def test_item_and_its_children() -> None:
         assert row is not None
         assert (row.item, row.parent, row.state, row.parent_label) == (children[0], top, "completed", "top")
         assert items.item(0) is items.item(7) is items.item(10**15 - 1) is None
+
+
+def test_events_of_an_item_are_read_once() -> None:
+    """A view asks for them at each update; once there are more, these are there."""
+    script = Script()
+    items_ = [script.enqueue() for _ in range(6)]
+    script.start(items_[0])
+    with reading(script.events) as items, patch.object(items._history, "events_at", wraps=items._history.events_at) as read:
+        first = items.events_of(items_[0], 3)
+        assert items.events_of(items_[0], 3) == first
+        assert read.call_count == 1
+        assert len(items.events_of(items_[0], None)) == len(first) + 1
+        for item in items_[1:]:
+            items.events_of(item, None)
+        assert items.events_of(items_[0], 3) == first  # no longer kept
+        assert read.call_count == 8
 
 
 def test_events_that_are_left_out_are_counted() -> None:

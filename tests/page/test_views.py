@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from unittest.mock import patch
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
@@ -439,6 +439,38 @@ def test_items_of_any_run_are_well_formed(
             for name in VIEWS:
                 text = View(moment, name, **asked).text
                 assert not re.search(r"(?<![\w.])-\d+(\.\d+)? (s|min)\b", text), text
+
+
+@settings(max_examples=40)
+@given(event_streams(), st.sampled_from(["alive", "gone"]))
+def test_chips_have_the_numbers_that_their_filters_find(events: list[Event], liveness: Liveness) -> None:
+    """In each state of a run, live or gone: what is interrupted waits, too, and is counted once."""
+    run = MadeUpRun(events, liveness=liveness)
+    with with_items(run):
+        for chip in View(run, "items").part("filter").select(".chip"):
+            state, number = chip.get_text(" ", strip=True).split()
+            [title] = View(run, "items", q=f"state:{state}").part("listing").select("#listing-title")
+            assert title.get_text().split()[0] == number, state
+
+
+def test_a_chip_changes_only_the_states() -> None:
+    """A text in quotes that looks like one stays."""
+    run = MadeUpRun([*Script().events])
+    with with_items(run):
+        [chip] = View(run, "items", q='"state:failed" state:running key:"a  b"').part("filter").select(".chip[href*=waiting]")
+        assert parse_qs(urlsplit(str(chip["href"])).query)["q"] == ['"state:failed" key:"a  b" state:waiting']
+
+
+def test_past_says_what_is_compared_with_today() -> None:
+    """Of a list in the past; one that asks for nothing of that says nothing, nor does one of now."""
+    run = MadeUpRun(with_failures(5))
+    with with_items(run):
+        assert run.items is not None
+        then = PastMoment(run, run.items, 9)
+        note = "by what the items have today"
+        assert "Error:, words, slowest first: by what" in View(then, "items", q="error:Boom x", order="slowest").said("filter")
+        assert note not in View(then, "items", q="state:failed type:Page parent:1").said("filter")
+        assert note not in View(run, "items", q="error:Boom x", order="slowest").said("filter")
 
 
 def test_hostile_text_of_items_is_only_text() -> None:

@@ -31,7 +31,7 @@ from aqueue.view import RunView
 
 __all__ = ["NUMBER_OF", "Index", "index_path", "last_view"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 """To be raised when the tables or their fold change. Views say by themselves which aqueue wrote them."""
 
 _BATCH_EVENTS: Final = 20_000
@@ -66,7 +66,7 @@ CREATE INDEX children ON items (parent);
 CREATE INDEX rare ON items (state, item) WHERE state NOT IN (0, 4);
 CREATE TABLE changes (item INTEGER, seq INTEGER, state INTEGER, PRIMARY KEY (item, seq)) WITHOUT ROWID;
 CREATE TABLE notable (seq INTEGER PRIMARY KEY, name TEXT);
-CREATE TABLE views (seq INTEGER PRIMARY KEY, at REAL, data BLOB);
+CREATE TABLE views (seq INTEGER PRIMARY KEY, data BLOB);
 """
 # 0 and 4 are the states in which most items are. `changes` has the events of each item, but for descriptions, and its state
 # after each; `notable` has the events of the run as a whole, and those that change which items are failed.
@@ -316,8 +316,8 @@ class Index:
 
     def _keep_view(self) -> None:
         if self._view is not None and self._view.seq:
-            row = (self._view.seq, self._view.at, view_to(self._view))
-            self._connection.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?)", row)
+            row = (self._view.seq, view_to(self._view))
+            self._connection.execute("INSERT OR REPLACE INTO views VALUES (?, ?)", row)
             self._viewed_at = self.seq
 
     def _add(self, events: Sequence[Event]) -> None:

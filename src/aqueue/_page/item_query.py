@@ -21,7 +21,7 @@ from aqueue.events import Event
 from aqueue.text import visible
 from aqueue.view import RunView
 
-__all__ = ["PAGE_ITEMS", "Filter", "ItemReader", "ListedItem", "Listing", "Order"]
+__all__ = ["PAGE_ITEMS", "Filter", "ItemReader", "ListedItem", "Listing", "Order", "without_states"]
 
 PAGE_ITEMS: Final = 100
 """How many items a page of the list has."""
@@ -95,9 +95,20 @@ class Filter(msgspec.Struct, frozen=True):
         return Filter(**{name: tuple(values) for name, values in found.items()})
 
     @property
+    def asks_of_now(self) -> list[str]:
+        """What of it the index knows for now alone: in the past, it is compared with what the items have today."""
+        names = {"groups": "group:", "errors": "error:", "attempts": "attempts:", "words": "words"}
+        return [said for name, said in names.items() if getattr(self, name)]
+
+    @property
     def is_empty(self) -> bool:
         """Whether all items match."""
         return not any(getattr(self, name) for name in self.__struct_fields__ if name != "problems")
+
+
+def without_states(typed: str) -> str:
+    """Return what was typed into the filter, without the states."""
+    return " ".join(word[0] for word in _WORD.finditer(typed) if word[1] != "state")
 
 
 _EXPECTED: Final = {
@@ -171,6 +182,9 @@ class ListedItem(NamedTuple):
 
 _MAX_LISTINGS: Final = 100
 """How many lists are kept, so that a browser's next look goes on where the last one ended."""
+
+_MAX_KEPT: Final = 4
+"""Of how many items and lists the events are kept."""
 
 _MAX_ANCESTORS: Final = 6
 _MAX_CHILDREN: Final = 50_000
@@ -415,8 +429,7 @@ class ItemReader:
         self._connection = connection
         self._history = history
         self._listings: dict[object, Listing] = {}
-        self._run_seqs: list[int] = []
-        self._run_events: list[Event] = []
+        self._kept: dict[tuple[int, ...], list[Event]] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -463,6 +476,14 @@ class ItemReader:
         ).fetchone()
         return STATES[row[0]] if row is not None else "queued"
 
+    def num_interrupted(self) -> int:
+        """Return how many items were interrupted and have not been started again."""
+        found = self._connection.execute(
+            "SELECT count(*) FROM items WHERE state = ? AND state NOT IN (0, 4)", (NUMBER_OF["interrupted"],)
+        )
+        number: int = found.fetchone()[0]
+        return number
+
     def path_to(self, number: int) -> list[ListedItem]:
         """Return the ancestors of an item, the initial one first; of more than six the first and the last three."""
         # In Python, 100,000 ancestors take a second.
@@ -504,7 +525,7 @@ class ItemReader:
         )
         if len(own) > _MAX_EVENTS:
             own = [*own[: _MAX_EVENTS // 2], *own[-_MAX_EVENTS // 2 :]]
-        return self.events_at({*own, *(seq for (seq,) in of_run)})
+        return self._same_events({*own, *(seq for (seq,) in of_run)})
 
     def num_events(self, number: int, until: int | None) -> int:
         """Return how many events an item has up to the number `until`, without descriptions; `events_of` may return fewer."""
@@ -522,10 +543,7 @@ class ItemReader:
         rows = self._connection.execute(
             "SELECT seq FROM notable WHERE name NOT LIKE 'item.%' ORDER BY seq DESC LIMIT ?", (_MAX_EVENTS,)
         )
-        seqs = [seq for (seq,) in rows]
-        if seqs != self._run_seqs:  # asked for every two seconds, and rarely others
-            self._run_seqs, self._run_events = seqs, self.events_at(seqs)
-        return self._run_events
+        return self._same_events([seq for (seq,) in rows])
 
     def changes_of_failures(self, until: int) -> "array[int]":
         """Return the numbers of the events up to `until` that change which items are failed, and of those that bound the run's time."""
@@ -545,6 +563,15 @@ class ItemReader:
         """Return the events with these numbers, in order."""
         found = self._history.events_at(seqs)
         return [found[seq] for seq in sorted(found)]
+
+    def _same_events(self, seqs: Collection[int]) -> list[Event]:
+        """Return the same as `events_at`, from what is kept: a view asks again at each update, and an item may have megabytes."""
+        key = tuple(sorted(seqs))
+        kept = self._kept.pop(key, None)
+        self._kept[key] = kept if kept is not None else self.events_at(key)  # the last of them was used last
+        while len(self._kept) > _MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return self._kept[key]
 
     def view_at(self, seq: int) -> RunView:
         """Return the run as it was after the event of this number.

@@ -6,7 +6,7 @@ from aqueue._folds.item_table import State
 from aqueue._page.commands import OnItems
 from aqueue._page.frame import Parts, hidden_fields, href
 from aqueue._page.html import Html, counted, joined, text
-from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing, Order
+from aqueue._page.item_query import PAGE_ITEMS, Filter, ListedItem, Listing, Order, without_states
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import on_items
@@ -73,21 +73,30 @@ def index_note(run: Moment) -> Html:
 def _filter(run: Moment, asked: Asked, wanted: Filter) -> Html:
     counts, view = run.view.counts, run.view
     is_running = run.state.name == "running"
-    running = len(view.running) if is_running else 0
     numbers: dict[State, int] = {
-        "completed": counts.completed,
+        # One whose hook runs has another state, though it counts as completed.
+        "completed": counts.enqueued - view.queued - len(view.running) - view.waiting - counts.failed - counts.skipped,
         "queued": view.queued,
-        "running": running,
+        "running": len(view.running) if is_running else 0,
         "retrying": view.waiting,
         "failed": counts.failed,
         "skipped": counts.skipped,
     }
-    others = " ".join(word for word in asked.q.split() if not word.startswith("state:"))
+    if run.items is not None and run.at is None:
+        interrupted = run.items.num_interrupted()  # which wait as well, to be started again
+        numbers["queued"] = max(view.queued - interrupted, 0)
+        numbers["interrupted"] = interrupted + (0 if is_running else len(view.running))
+    others = without_states(asked.q)
     chips = "".join(
-        _chip(run, asked, state, number, others, is_on=state in wanted.states) for state, number in numbers.items()
+        _chip(run, asked, state, number, others, is_on=state in wanted.states)
+        for state, number in numbers.items()
+        if number or state != "interrupted"
     )
     hidden = hidden_fields(Asked("items", order=asked.order).parameters | {"at": run.at})
     problems = "".join(f'<p class="warn">{text(problem, 300)}</p>' for problem in wanted.problems)
+    of_now = [*wanted.asks_of_now, *["slowest first"] * (asked.order == "slowest")]
+    if of_now and run.at is not None:
+        problems += f'<p class="quiet">{", ".join(of_now).capitalize()}: by what the items have today, not at this moment.</p>'
     return Html(
         f'<form id="filter" class="filter" action="items" role="search"><div class="find">{icon("find")}'
         f'<input type="search" name="q" id="q" value="{text(asked.q, 500)}" maxlength="500" autocomplete="off" spellcheck="false" '
