@@ -74,6 +74,10 @@ torture: $(READY) ## Interrupt and resume 10,000 random runs; kill real ones; 60
 	@$(RUN) python -m tests.torture.soak --seconds $(SOAK_S) --backend trio
 	@$(RUN) python -m tests.torture.soak --seconds $(SOAK_S) --backend asyncio
 
+.PHONY: page-soak
+page-soak: $(READY)-browser ## Watch a fast run in Chromium for an hour; scroll and filter its items (10 GB of disk).
+	@$(RUN) python -m tests.page.soak
+
 .PHONY: check check-style check-types check-api check-imports check-spelling
 check: check-style check-types check-api check-imports check-spelling ## Check style, types, layers of imports, spelling.
 

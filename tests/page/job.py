@@ -44,13 +44,18 @@ def main(journal: str, workers: int, feed: dict[str, Any]) -> None:
 
 @dataclass
 class Feed(Item):
-    """Finds pages, one each `pace_s` seconds, which take `takes_s` seconds each: `pages` of them, or for ever."""
+    """Finds pages, `batch` each `pace_s` seconds, which take `takes_s` seconds each: `pages` of them, or for ever.
+
+    One of `fails_of` fails as the feed is told.
+    """
 
     told: str
     pace_s: float = 0.05
     takes_s: float = 0.1
     pages: int = 0
     groups: int = 1
+    batch: int = 1
+    fails_of: int = 1
 
     async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
         set_desc("the feed")
@@ -58,11 +63,13 @@ class Feed(Item):
         number = 0
         while not self.pages or number < self.pages:
             told = Path(self.told).read_text("utf-8")
-            page = PAGES[number % len(PAGES)] if told == VARIED else Page
-            fails = f"Error{number % 40}{_LONG}" if told == VARIED else told
-            enqueue(page(first + number, self.takes_s, fails, f"group {number % self.groups}"))
+            for _ in range(self.batch):
+                page = PAGES[number % len(PAGES)] if told == VARIED else Page
+                fails = f"Error{number % 40}{_LONG}" if told == VARIED else told
+                fails = fails if number % self.fails_of == 0 else ""
+                enqueue(page(first + number, self.takes_s, fails, f"group {number % self.groups}"))
+                number += 1
             await anyio.sleep(self.pace_s)
-            number += 1
 
 
 @dataclass

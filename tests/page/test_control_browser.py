@@ -3,6 +3,7 @@
 These need Chromium and Playwright: `make browser-test`.
 """
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-VIEWS = ("/", "/failures", "/control")
+VIEWS = ("/", "/failures", "/items", "/control")
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_failures_of_a_kind_are_retried_and_skipped(browser: "Browser", start: S
         kind = visit.page.locator("article", has_text="NotFound")
         number = int(kind.locator("h3").inner_text().split()[0])
         kind.locator("[data-verb=retry]").click()
-        dialog = visit.page.locator("dialog")
+        dialog = visit.page.locator("#ask")
         dialog.wait_for()
         assert f"Retry {number} failed items of Page?" in dialog.inner_text()
         assert f"goes from {number + broken(visit)} to {broken(visit)}" in dialog.inner_text()
@@ -197,9 +198,9 @@ def test_what_went_wrong_is_said(browser: "Browser", start: Start) -> None:
         visit.updates(3)
         button = visit.page.locator("[data-verb=skip]").first
         button.click()
-        visit.page.locator("dialog").wait_for()
+        visit.page.locator("#ask").wait_for()
         call("skip", run.journal, "--state", "failed", "--yes")
-        visit.page.locator("dialog .main").click()
+        visit.page.locator("#ask .main").click()
         assert answer(visit) == "No items match", visit.messages
         visit.until("!document.querySelector('article')")
         assert visit.js("document.activeElement.id") == "main"  # what had the focus is gone
@@ -207,6 +208,91 @@ def test_what_went_wrong_is_said(browser: "Browser", start: Start) -> None:
         server.kill()
         visit.page.locator("#access button").click()
         visit.until("document.querySelector('#answer.bad')?.textContent.startsWith('The server has not answered')")
+
+
+# ---- selected items
+
+
+def selected(visit: Visit) -> set[int]:
+    """Return the numbers of the items in the list whose boxes are ticked."""
+    boxes = visit.page.locator("#listing td input:checked")
+    return {int(value) for value in boxes.evaluate_all("(all) => all.map((one) => one.value)")}
+
+
+def test_items_are_selected(browser: "Browser", start: Start) -> None:
+    """One by one, a range, by keys, and all of a page; updates, filters and a reload keep them, and a command takes them."""
+    run, server = start(fails="NotFound", pace_s=0.02)
+    with Visit(browser, server) as visit:
+        visit.until("figure('Failed') > 110")
+        run.tell("")
+        visit.open("/items?q=state:failed&order=newest")
+        visit.until("document.querySelectorAll('#listing tbody tr').length === 100")
+        boxes = visit.page.locator("#listing td input")
+        rows = [int(value) for value in boxes.evaluate_all("(all) => all.map((one) => one.value)")]
+        assert visit.page.locator("#picked").is_hidden()
+        boxes.nth(4).click()
+        assert visit.text("#picked b") == "1 item selected"
+        boxes.nth(1).click(modifiers=["Shift"])
+        visit.press("j", "j", "j", "k", "x")
+        assert selected(visit) == {rows[number] for number in (1, 2, 4)}
+        visit.press("x", "j", "j", "j", "x")
+        wanted = {rows[number] for number in (1, 2, 3, 4, 6)}
+        assert selected(visit) == wanted
+        visit.updates(3)
+        assert selected(visit) == wanted
+        visit.open("/items")
+        visit.until("!document.getElementById('picked').hidden")
+        assert visit.text("#picked b") == "5 items selected"
+        visit.page.locator("#listing th input").click()
+        assert visit.text("#picked b") == f"{len(wanted | selected(visit))} items selected"
+        visit.page.locator("#listing th input").click()
+        assert selected(visit) == set()
+        visit.open("/items?q=state:failed&order=newest")
+        visit.until("!document.getElementById('picked').hidden")
+        assert selected(visit) <= wanted
+
+        visit.page.locator("#unpick").click()
+        assert visit.page.locator("#picked").is_hidden()
+        for number in (2, 5):
+            boxes.nth(number).click()
+        wanted = selected(visit)
+        visit.page.locator("#picked [data-verb=skip]").click()
+        visit.page.locator("#ask").wait_for()
+        assert "Skip 2 items of Page?" in visit.text("#ask")
+        press(visit, "Skip 2 items")
+        assert answer(visit) == "Skipped 2 items"
+        assert visit.page.locator("#picked").is_hidden()
+        assert {
+            json.loads(line)["item"] for line in call("items", run.journal, "--state", "skipped", "--json").splitlines()
+        } == wanted
+        visit.until("![...document.querySelectorAll('#listing td input')].some((one) => one.checked)")
+
+        boxes.first.click()
+        visit.press(",")
+        visit.until("location.search.includes('at=')")
+        assert visit.page.locator("#listing input").count() == 0  # the past can't be changed
+        assert visit.page.locator("#picked").is_hidden()
+        visit.press("l")
+        visit.until("document.querySelector('#listing td input') && !document.getElementById('picked').hidden")
+        assert visit.text("#picked b") == "1 item selected"
+        assert visit.messages == []
+
+
+def test_no_more_are_selected_than_a_command_can_name(browser: "Browser", start: Start) -> None:
+    """What goes beyond is refused, with what to do instead."""
+    _, server = start()
+    with Visit(browser, server, "/items") as visit:
+        visit.until("document.querySelectorAll('#listing td input').length > 2 && document.getElementById('answer')")
+        visit.js(
+            "sessionStorage.setItem(`aqueue-picked ${document.getElementById('picked').dataset.run}`, JSON.stringify([...Array(999).keys()].map((n) => n + 1_000_000)))"
+        )
+        visit.open("/items")
+        visit.until("!document.getElementById('picked')?.hidden")
+        for number in range(2):
+            visit.page.locator("#listing td input").nth(number).click()
+        assert answer(visit).startswith("At most 1,000 items can be selected")
+        assert len(selected(visit)) == 1
+        assert visit.text("#picked b") == "1,000 items selected"
 
 
 # ---- dialogs
@@ -220,9 +306,9 @@ def test_a_dialog_by_keyboard(browser: "Browser", start: Start) -> None:
         for end in ("Escape", "Enter"):  # Enter presses Cancel
             visit.page.locator("[data-verb=retry]").first.focus()
             visit.press("Enter")
-            visit.page.locator("dialog").wait_for()
+            visit.page.locator("#ask").wait_for()
             assert visit.js("document.activeElement.textContent") == "Cancel"
-            assert visit.js("document.querySelector('dialog').getAttribute('aria-labelledby')") == "ask-title"
+            assert visit.js("document.querySelector('#ask').getAttribute('aria-labelledby')") == "ask-title"
             reached = set()
             for _ in range(8):
                 visit.press("Tab")
@@ -235,9 +321,9 @@ def test_a_dialog_by_keyboard(browser: "Browser", start: Start) -> None:
                 "BODYBODY",
             }  # the browser's own buttons are no part of the page
             visit.updates(2)
-            visit.page.locator("dialog .close").focus()
+            visit.page.locator("#ask .close").focus()
             visit.press(end)
-            visit.until("!document.querySelector('dialog').open")
+            visit.until("!document.querySelector('#ask').open")
             assert visit.js("document.activeElement.matches('[data-verb=retry]')")
         assert visit.messages == []
     assert "item.reopened" not in call("export", run.journal)
@@ -279,10 +365,10 @@ def test_a_read_only_page_has_no_controls(browser: "Browser", start: Start) -> N
     run, server = start(fails="NotFound", control=False)
     with Visit(browser, server, "/failures") as visit:
         visit.until("document.querySelector('article')")
-        for path in ("/failures", "/"):
+        for path in ("/failures", "/items", "/"):
             visit.open(path)
             visit.updates(2)
-            assert visit.page.locator("[data-verb], dialog, #answer").count() == 0
+            assert visit.page.locator("[data-verb], #ask, #answer, #listing input").count() == 0
             assert visit.text("#access") == "Read-only"
             assert visit.text("#tabs").startswith("Now Failures")
         assert not [one for one in visit.requests if "control" in one.url]
@@ -320,10 +406,12 @@ def test_axe_finds_nothing(browser: "Browser", start: Start) -> None:
             visit.until("document.querySelector('#access button').textContent.trim() === 'Unpause'")
             press(visit, "Unpause")
             visit.until("document.querySelector('#access button').textContent.trim() === 'Pause'")
+            for box in visit.page.locator("#listing td input").all()[:2]:
+                box.click()
             check_axe(visit)
             for verb in ("limit", "stop") if path == "/control" else ("retry", "skip") if path == "/failures" else ():
                 visit.page.locator(f"[data-verb={verb}][data-asks]").first.click()
-                visit.page.locator("dialog").wait_for()
+                visit.page.locator("#ask").wait_for()
                 check_axe(visit)
                 visit.press("Escape")
         assert visit.messages == []
@@ -357,9 +445,9 @@ def test_hostile_text_is_text(browser: "Browser", start: Start) -> None:
         visit.open("/failures")
         visit.until("document.querySelector('article')")
         visit.page.locator("[data-verb=skip]").first.click()
-        visit.page.locator("dialog").wait_for()
-        assert shown.removeprefix("<script>")[:30] in visit.text("dialog")
-        visit.page.locator("dialog .main").click()
+        visit.page.locator("#ask").wait_for()
+        assert shown.removeprefix("<script>")[:30] in visit.text("#ask")
+        visit.page.locator("#ask .main").click()
         assert "kipped" in answer(visit)
         assert visit.page.locator("img, iframe, object, style, [style], [onerror]").count() == 0
         assert visit.js("document.scripts.length") == 1
@@ -372,16 +460,19 @@ def test_nothing_is_wider_than_the_page(browser: "Browser", start: Start) -> Non
     with Visit(browser, server) as visit:
         visit.until("figure('Failed') > 300")
         call("pause", run.journal)
-        for path in ("/control", "/failures"):
+        for path in ("/control", "/failures", "/items?q=state:failed"):
             visit.open(path)
             visit.until("document.querySelector('#answer') && seen.messages > 0")
+            visit.until("document.querySelector('#limits, #failed, #listing tbody')")
+            for box in visit.page.locator("#listing td input").all()[:2]:
+                box.click()
             for width in (360, 768, 1300):
                 visit.page.set_viewport_size({"width": width, "height": 800})
                 verb = "limit" if path == "/control" else "retry"
                 for is_open in (False, True):
                     if is_open:
                         visit.page.locator(f"[data-verb={verb}][data-asks]").first.click()
-                        visit.page.locator("dialog").wait_for()
+                        visit.page.locator("#ask").wait_for()
                     assert visit.js("document.documentElement.scrollWidth") == width, (path, width)
                     assert visit.page.evaluate(TOO_WIDE) == [], (path, width)
                 visit.press("Escape")

@@ -430,6 +430,28 @@ def test_run_on_another_machine_is_judged_by_its_silence(path: Path, age_s: floa
         assert (run.state.name, run.state.liveness) == (name, "elsewhere")
 
 
+@pytest.mark.parametrize("num_groups", [3, 30])
+def test_groups_stay_in_sight_for_a_moment(path: Path, monkeypatch: pytest.MonkeyPatch, num_groups: int) -> None:
+    """A table of few groups would jump each time that one has nothing to do; of many, nothing is remembered."""
+    wall_s = [0.0]
+    monkeypatch.setattr(followed_run, "time", SimpleNamespace(monotonic=time.monotonic, time=lambda: wall_s[0]))
+    script = Script()
+    items = [script.enqueue(group=f"group {number}") for number in range(num_groups)]
+    script.start(items[0], group="group 0")
+    write(path, script.events)
+    wall_s[0] = script.events[-1].at
+    with followed(path) as run:
+        assert set(run.idle_groups) == set()
+        num_before = len(script.events)
+        script.complete(items[0])
+        write(path, script.events[num_before:])
+        run.poll()
+        assert set(run.idle_groups) == ({"group 0"} if num_groups == 3 else set())
+        wall_s[0] += 11
+        run.poll()
+        assert set(run.idle_groups) == set()
+
+
 def test_now_is_not_before_the_last_event(path: Path) -> None:
     """Where the clock is behind that of the run, nothing has a negative age."""
     events = [msgspec.structs.replace(event, at=event.at + 600) for event in run_here(os.getpid())]

@@ -386,7 +386,10 @@ def test_events_of_an_item_are_read_once() -> None:
     script = Script()
     items_ = [script.enqueue() for _ in range(6)]
     script.start(items_[0])
-    with reading(script.events) as items, patch.object(items._history, "events_at", wraps=items._history.events_at) as read:
+    with (
+        reading(script.events) as items,
+        patch.object(items._history, "events_at", wraps=items._history.events_at) as read,
+    ):
         first = items.events_of(items_[0], 3)
         assert items.events_of(items_[0], 3) == first
         assert read.call_count == 1

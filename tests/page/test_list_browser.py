@@ -176,7 +176,7 @@ def test_pages_of_a_list(browser: "Browser", ended: Served) -> None:
 def test_new_items_do_not_move_a_list(browser: "Browser", steady: Served) -> None:
     """The list begins where it began; a link says how many newer ones there are, and leads to them."""
     with Visit(browser, steady.server, "/items") as visit:
-        is_listed(visit)
+        visit.until("document.querySelector('#listing')?.dataset.from")  # once the index has the newest ones
         first = numbers(visit)[0]
         newer = visit.page.locator(".newer")
         visit.until("Number.parseInt(document.querySelector('.newer')?.textContent) > 5")
@@ -503,6 +503,40 @@ def test_a_list_of_the_past(browser: "Browser", ended: Served) -> None:
         assert visit.messages == []
 
 
+# ---- keys
+
+
+def test_keys_are_named_and_can_be_turned_off(browser: "Browser", steady: Served) -> None:
+    """A dialog lists them; without them no letter does anything, after a reload, too, and the dialog's button is still there."""
+    with Visit(browser, steady.server, "/items") as visit:
+        is_listed(visit)
+        row = "document.activeElement.closest('#listing tr')?.id"
+        visit.press("j")
+        first = visit.js(row)
+        assert first
+        visit.press("J", "k")
+        assert visit.js(row) == first
+        visit.press("?")
+        assert "Back to the present" in visit.text("#keys")
+        visit.press("/")  # nothing while it is open
+        visit.page.locator("#keys input").click()
+        visit.press("Escape")
+        for _ in range(2):
+            is_listed(visit)
+            for key in ("?", "j", "/", ","):
+                visit.press(key)
+            assert visit.page.locator("#keys").is_hidden()
+            assert visit.js("document.activeElement.id") != "q"
+            assert "at=" not in visit.page.url
+            visit.page.reload()
+        is_listed(visit)
+        visit.page.locator("#help").click()
+        visit.page.locator("#keys input").click()
+        visit.press("Escape", "/")
+        assert visit.js("document.activeElement.id") == "q"
+        assert visit.messages == []
+
+
 # ---- many items
 
 
@@ -602,7 +636,12 @@ def test_hostile_text_is_text(browser: "Browser", start: Start) -> None:
 def check_harmless(visit: Visit) -> None:
     """Assert that there is nothing in the page that only a text can have brought in."""
     assert visit.js("[...document.scripts].map((one) => one.getAttribute('src'))") == ["static/page.js"]
-    assert visit.page.locator("img, iframe, object, style, form:not(#filter, #dock), [style], [onerror]").count() == 0
+    assert (
+        visit.page.locator(
+            "img, iframe, object, style, form:not(#filter, #dock, #keys form), [style], [onerror]"
+        ).count()
+        == 0
+    )
 
 
 def test_nothing_moves_for_who_wants_no_motion(browser: "Browser", steady: Served) -> None:

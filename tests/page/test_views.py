@@ -457,7 +457,11 @@ def test_a_chip_changes_only_the_states() -> None:
     """A text in quotes that looks like one stays."""
     run = MadeUpRun([*Script().events])
     with with_items(run):
-        [chip] = View(run, "items", q='"state:failed" state:running key:"a  b"').part("filter").select(".chip[href*=waiting]")
+        [chip] = (
+            View(run, "items", q='"state:failed" state:running key:"a  b"')
+            .part("filter")
+            .select(".chip[href*=waiting]")
+        )
         assert parse_qs(urlsplit(str(chip["href"])).query)["q"] == ['"state:failed" key:"a  b" state:waiting']
 
 
@@ -468,7 +472,9 @@ def test_past_says_what_is_compared_with_today() -> None:
         assert run.items is not None
         then = PastMoment(run, run.items, 9)
         note = "by what the items have today"
-        assert "Error:, words, slowest first: by what" in View(then, "items", q="error:Boom x", order="slowest").said("filter")
+        assert "Error:, words, slowest first: by what" in View(then, "items", q="error:Boom x", order="slowest").said(
+            "filter"
+        )
         assert note not in View(then, "items", q="state:failed type:Page parent:1").said("filter")
         assert note not in View(run, "items", q="error:Boom x", order="slowest").said("filter")
 
@@ -866,6 +872,15 @@ def test_groups_at_their_limit() -> None:
     ]
     assert len(view.part("groups").select("rect.taken")) == 4 and not view.part("groups").select("rect.free")
     assert view.said("workers").endswith("2 idle. All that waits is held back by a limit or a pause.")
+
+
+def test_group_that_was_there_a_moment_ago() -> None:
+    """It has a row like the others, as idle."""
+    script = Script()
+    script.start(script.enqueue(group="busy"), group="busy")
+    run = MadeUpRun(script.events)
+    run.idle_groups = {"done"}
+    assert [row[:2] for row in View(run).rows("groups")] == [["busy", "flowing"], ["done", "idle"]]
 
 
 def test_groups_that_are_slowed_down_or_paused() -> None:

@@ -24,6 +24,12 @@ _logger: Final = logging.getLogger(__name__)
 _PAST_S: Final = 0.25
 """How long one look at the past may take, seconds: the page waits for it."""
 
+_IDLE_S: Final = 10.0
+"""For how long a group is shown after its last item, seconds."""
+
+_MAX_IDLE: Final = 20
+"""Of how many groups it is known that they were there a moment ago. A run may have a group per item, and a full table doesn't jump."""
+
 _LIVENESS_S: Final = 2.0
 """How often the process of the run is looked for, seconds."""
 
@@ -51,6 +57,7 @@ class FollowedRun(Moment):
         self._is_lost = False  # whether the error lasts
         self._started: RunStarted | None = None
         self._assess_at = 0.0
+        self._seen_groups: dict[str, float] = {}
         with ExitStack() as stack:
             self.history = self._live = stack.enter_context(closing(JournalHistory(path)))
             self._past = stack.enter_context(closing(self._live.again()))
@@ -79,6 +86,7 @@ class FollowedRun(Moment):
                 self._is_lost = True
             self._assess_at = 0.0 if had_error else self._assess_at
         self.now = max(time.time(), self.view.at)
+        self._note_groups()
         self.read_share = min(self._past.last_read / self.view.seq, 1.0) if self.view.seq else 1.0
         if self.error:  # another run may be writing a file of that name
             self.state = RunState("interrupted", "")
@@ -101,6 +109,13 @@ class FollowedRun(Moment):
         while time.monotonic() < end and (events := self._past.read()) is not None:
             self.over_time.apply(events)
             self.kinds.apply(events)
+
+    def _note_groups(self) -> None:
+        groups = {*self.view.groups, *(item.group for item in self.view.running.values() if item.group is not None)}
+        seen = self._seen_groups | dict.fromkeys(groups if len(groups) <= _MAX_IDLE else (), self.now)
+        recent = sorted((at, name) for name, at in seen.items() if self.now - at < _IDLE_S)
+        self._seen_groups = {name: at for at, name in recent[-_MAX_IDLE:]}
+        self.idle_groups = self._seen_groups.keys() - groups
 
     def _note_starts(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from aqueue._folds.outcome import num_cancelled
 from aqueue._history.record import resume_hint
 from aqueue._page.commands import Pause
-from aqueue._page.html import Html, counted, text
+from aqueue._page.html import Html, counted, joined, text
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import verb
@@ -120,16 +120,41 @@ def document(name: str, asked: Asked, parts: Parts, main: Html) -> str:
             '<link rel="stylesheet" href="static/page.css">\n<script type="module" src="static/page.js"></script>'
         ),
         "live": Html(
-            '<label class="switch" id="follow" hidden><input type="checkbox" role="switch" checked>Live updates</label>'
+            '<label class="switch" id="follow" hidden><input type="checkbox" role="switch" checked>Live updates</label>\n'
+            '<button type="button" class="plain" id="help" aria-label="Keys" hidden>?</button>'
         ),
         "notices": Html(
             '<p class="note bad" id="offline" hidden><b>This page has lost its server</b> and shows the run as it was at '
             '<span id="seen"></span>. <span id="lost"></span></p>\n<noscript><p class="note">Without JavaScript this page shows the '
             f"run as it was when it was loaded. Reload it to see what has changed. Times are in {zone()}.</p></noscript>"
         ),
-        "end": Html('<p class="hidden" id="spoken" role="status"></p>'),
+        "end": Html(f'{_keys()}\n<p class="hidden" id="spoken" role="status"></p>'),
     }
     return whole_page(parts | served, main, name=name, view=asked.view, title=title)
+
+
+_KEYS: Final = {
+    "[ ]": "Previous or next mark of the slider",
+    ", .": "Previous or next event",
+    "L": "Back to the present",
+    "/": "Filter of the items",
+    "J K": "Next or previous item of a list",
+    "X": "Select that item, if the run can be steered",
+    "?": "This list",
+}
+
+
+def _keys() -> Html:
+    """Return the dialog that names the keys of the page, and lets them be turned off."""
+    rows = "".join(
+        f"<dt>{joined(Html(f'<kbd>{text(key)}</kbd>') for key in keys.split())}</dt><dd>{text(does)}</dd>"
+        for keys, does in _KEYS.items()
+    )
+    return Html(
+        f'<dialog id="keys" aria-labelledby="keys-title"><form method="dialog"><h2 id="keys-title">Keys</h2><dl>{rows}</dl>'
+        '<p><label class="switch"><input type="checkbox" role="switch" checked>Single keys</label></p>'
+        '<footer><button type="submit" autofocus>Close</button></footer></form></dialog>'
+    )
 
 
 def whole_page(parts: Parts, main: Html, *, name: str, view: str, title: str) -> str:

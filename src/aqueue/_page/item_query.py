@@ -420,7 +420,7 @@ class ItemReader:
     """Reads the items of a run from its index, and their events from the journal. All in one thread.
 
     Attributes:
-        seq: the number of the last event in the index.
+        seq, at: the number of the last event in the index, and when it happened, Unix time in seconds.
         is_searching: whether a list that was asked for since `refresh` isn't complete.
     """
 
@@ -436,7 +436,7 @@ class ItemReader:
         """Look how far the index is. Until the next time, all lists together are searched for a tenth of a second."""
         self._budget_s = _LOOK_S
         self.is_searching = False
-        (self.seq,) = self._connection.execute("SELECT seq FROM mark").fetchone()
+        self.seq, self.at = self._connection.execute("SELECT seq, at FROM mark").fetchone()
 
     def listing(
         self,

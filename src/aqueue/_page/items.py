@@ -31,6 +31,9 @@ _ORDERS: Final[dict[Order, str]] = {"newest": "newest first", "oldest": "oldest 
 _NOTABLE_LAG: Final = 30_000
 """From how many events on, about a second of a fast run, it is said how far the index is behind."""
 
+_LATE_S: Final = 2.0
+"""A list stays where it is once the index lacks no more than the last few events, seconds."""
+
 _FAILING: Final = ("failed", "retrying")
 _LASTING: Final = frozenset({"completed", "failed", "skipped"})
 """The states in which items stay. A list of others can't stay where it is: soon none of its items would be left."""
@@ -38,13 +41,13 @@ _LASTING: Final = frozenset({"completed", "failed", "skipped"})
 
 def items_layout(parts: Parts) -> Html:
     """Return the view, made of its parts."""
-    return joined([parts["filter"], parts["listing"]])
+    return joined([parts["filter"], parts["listing"], parts["picked"]])
 
 
 def items_parts(run: Moment, asked: Asked) -> Parts:
     """Return the parts of the view."""
     wanted = Filter.of(asked.q)
-    return {"filter": _filter(run, asked, wanted), "listing": _listing(run, asked, wanted)}
+    return {"filter": _filter(run, asked, wanted), "listing": _listing(run, asked, wanted), "picked": _picked(run)}
 
 
 def state_mark(state: State) -> Html:
@@ -96,7 +99,9 @@ def _filter(run: Moment, asked: Asked, wanted: Filter) -> Html:
     problems = "".join(f'<p class="warn">{text(problem, 300)}</p>' for problem in wanted.problems)
     of_now = [*wanted.asks_of_now, *["slowest first"] * (asked.order == "slowest")]
     if of_now and run.at is not None:
-        problems += f'<p class="quiet">{", ".join(of_now).capitalize()}: by what the items have today, not at this moment.</p>'
+        problems += (
+            f'<p class="quiet">{", ".join(of_now).capitalize()}: by what the items have today, not at this moment.</p>'
+        )
     return Html(
         f'<form id="filter" class="filter" action="items" role="search"><div class="find">{icon("find")}'
         f'<input type="search" name="q" id="q" value="{text(asked.q, 500)}" maxlength="500" autocomplete="off" spellcheck="false" '
@@ -143,7 +148,8 @@ def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     nothing = found.problem or ("No item matches." if not is_all else "Nothing is enqueued so far.")
     nothing = nothing if found.share >= 1 else "None so far."
     body = _table(run, found.rows) if found.rows else f'<p class="nothing">{text(nothing, 500)}</p>'
-    stays = asked.order == "newest" and _LASTING.issuperset(wanted.states)
+    is_complete = run.at is not None or run.view.at - run.items.at < _LATE_S  # else the newest may be of an hour ago
+    stays = asked.order == "newest" and _LASTING.issuperset(wanted.states) and is_complete
     first = f' data-from="{found.rows[0].item}"' if found.rows and stays else ""
     return Html(
         f'<section id="listing" class="card" aria-labelledby="listing-title"{first}><header><h2 id="listing-title">{head}</h2>'
@@ -170,6 +176,17 @@ def _verbs(run: Moment, wanted: Filter) -> Html:
         subtree=next(iter(wanted.subtrees), None),
     )
     return on_items(request, wanted.states or tuple(_STATE_SIGNS), "matching", "the items that match")
+
+
+def _picked(run: Moment) -> Html:
+    """Return what a person can do to the items whose boxes are ticked, which the page's script knows, on all pages of all lists."""
+    if not run.can_control or run.error:
+        return Html('<div id="picked" hidden></div>')
+    return Html(
+        f'<div id="picked" class="card" role="group" aria-label="Selected items" data-run="{text(run.view.run_id, 100)}" hidden>'
+        f'<b role="status"></b>{on_items(OnItems(), _STATE_SIGNS, "", "the selected items")}'
+        '<button type="button" class="link end" id="unpick">Clear</button></div>'
+    )
 
 
 def _link(run: Moment, q: str, order: Order, start: int | None = None) -> Html:
@@ -218,6 +235,8 @@ def _table(run: Moment, rows: list[ListedItem]) -> Html:
     head = "".join(
         f'<th scope="col"{" class=n" if name in figures else ""}>{name}</th>' for name, has in columns.items() if has
     )
+    if run.can_control and not run.error:
+        head = head.replace(">State", f">{_box('all', 'Select the items on this page')}State", 1)
     body = "".join(
         f'<tr id="row-{row.item}">'
         + "".join(
@@ -232,6 +251,10 @@ def _table(run: Moment, rows: list[ListedItem]) -> Html:
         '<div class="scroll" tabindex="0" role="group" aria-labelledby="listing-title">'
         f'<table class="records items"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _box(value: str, label: str) -> Html:
+    return Html(f'<input type="checkbox" class="verb" value="{value}" aria-label="{label}" autocomplete="off">')
 
 
 def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None) -> dict[str, Html]:
@@ -260,8 +283,9 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
         failure = f'<span class="bad" title="{text(said, 300)}">{text(error_type.rpartition(":")[2], 60)}</span>'
     parent = f'<a href="{href(run, "item", n=row.parent)}">{amount(row.parent)}</a> <small>{text(row.parent_label or "", 60)}</small>'
     has_started = attempts > 0 and took_s is not None
+    box = _box(str(row.item), f"Select item {amount(row.item)}") if run.can_control and not run.error else ""
     return {
-        "State": state_mark(state),
+        "State": Html(f"{box}{state_mark(state)}"),
         "Item": Html(f'<a href="{href(run, "item", n=row.item)}">{amount(row.item)}</a>'),
         "Type": text(names.get(row.type, row.type), 60),
         "Description": text(description or row.key or "", 160),

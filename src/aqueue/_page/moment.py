@@ -1,6 +1,6 @@
 """What each view is rendered from: a run as it stands, as it was at an earlier event, or at its end."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -77,6 +77,7 @@ class Moment:
         at: the number of the event that is the moment, if that is a past one; None for now.
         marks: what happened to the run, in order, as far as the index has it.
         commands: what people did to the run, the last of it first, as far as the index has it.
+        idle_groups: groups in which items waited or ran a moment ago. They stay in sight, so that tables don't jump.
         latest: the run as it stands, if the moment is a past one.
         can_control: whether the person who looks at it may steer the run.
     """
@@ -95,6 +96,7 @@ class Moment:
     at: int | None = None
     marks: Sequence[Mark] = ()
     commands: Sequence[Event] = ()
+    idle_groups: Collection[str] = ()
     latest: "Moment | None" = None
     can_control: bool = False
 

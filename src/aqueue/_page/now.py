@@ -292,7 +292,8 @@ def groups_table(
         waiting += running
         running.clear()
     slowed = {name for name, until in view.pauses.items() if until > now}
-    names = {*waiting, *running, *slowed, *view.limits, *view.in_force.limits, *view.in_force.paused_groups}
+    set_by_people = {*view.in_force.limits, *view.in_force.paused_groups}
+    names = {*waiting, *running, *slowed, *run.idle_groups, *view.limits, *set_by_people}
     if not names:
         return Html(f'<section id="{part}" hidden></section>')
     ranked = sorted(names, key=lambda name: (-waiting[name], -running[name], name))

@@ -3,6 +3,7 @@
 const STEP_MS = 600; // several steps of the number of workers are one command
 const SAID_MS = 10_000;
 const WHY_MS = 30_000;
+const MAX_PICKED = 1_000; // as many as a command can name
 
 const root = document.documentElement;
 const dialog = document.createElement("dialog");
@@ -55,6 +56,7 @@ const inTurn = async (key, work) => {
 const give = (verb, body, isOfDialog) => inTurn(verb + body, async () => {
   try {
     const { said } = JSON.parse(await post(verb, body));
+    if (bar() && JSON.stringify(JSON.parse(body)) === bodyOf(picked)) unpick();
     say(said, false);
   } finally {
     if (isOfDialog) dialog.close(); // what is behind it can't be announced
@@ -95,12 +97,65 @@ const step = (button) => {
   timer = setTimeout(setWorkers, STEP_MS, input);
 };
 
+// ---- selected items: kept while the lists change, and other pages of them are opened in this tab
+
+const boxes = () => [...document.querySelectorAll("#listing td input[type=checkbox]")];
+const bar = () => document.querySelector("#picked[data-run]"); // not in the past, nor in other views
+const placeOf = () => `aqueue-picked ${bar().dataset.run}`;
+const bodyOf = (items) => JSON.stringify({ items: [...items].sort((a, b) => a - b) });
+let picked = new Set();
+let lastBox = null; // with Shift, all boxes up to this one are ticked
+
+const showPicked = () => {
+  if (!bar()) return;
+  const all = document.querySelector("#listing th input[type=checkbox]");
+  for (const box of boxes()) box.checked = picked.has(Number(box.value));
+  if (all) {
+    all.checked = boxes().every((box) => box.checked);
+    all.indeterminate = !all.checked && boxes().some((box) => box.checked);
+  }
+  for (const button of bar().querySelectorAll("[data-verb]")) button.dataset.body = bodyOf(picked);
+  const count = picked.size === 1 ? "1 item selected" : `${picked.size.toLocaleString("en")} items selected`;
+  if (bar().querySelector("b").textContent !== count) bar().querySelector("b").textContent = count;
+  bar().hidden = picked.size === 0;
+};
+
+const pick = (changed, isOn) => {
+  for (const box of changed) {
+    if (!isOn) picked.delete(Number(box.value));
+    else if (picked.size < MAX_PICKED) picked.add(Number(box.value));
+    else say(`At most ${MAX_PICKED.toLocaleString("en")} items can be selected: a filter can name any number of them.`, true);
+  }
+  try { sessionStorage.setItem(placeOf(), JSON.stringify([...picked])); } catch { /* they are forgotten with this page */ }
+  showPicked();
+};
+
+const unpick = () => {
+  picked.clear();
+  pick([], false);
+};
+
+const tick = (box, isRange) => {
+  if (box.value === "all") return pick(boxes(), box.checked);
+  const [from, to] = [boxes().indexOf(lastBox), boxes().indexOf(box)].sort((a, b) => a - b);
+  pick(isRange && from >= 0 ? boxes().slice(from, to + 1) : [box], box.checked);
+  lastBox = box;
+};
+
+if (bar()) {
+  try { picked = new Set(JSON.parse(sessionStorage.getItem(placeOf()) ?? "[]")); } catch { /* as above */ }
+}
+document.addEventListener("painted", showPicked);
+showPicked();
+
 // ---- what a person does
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.matches("#ask .close")) dialog.close();
   else if (button?.dataset.step) step(button);
+  else if (button?.id === "unpick") unpick();
+  else if (event.target.matches("#listing input[type=checkbox]")) tick(event.target, event.shiftKey);
   else if (button?.dataset.asks !== undefined) ask(button);
   else if (button?.dataset.verb) give(button.dataset.verb, button.dataset.body, dialog.contains(button));
 });

@@ -37,6 +37,8 @@ const paint = () => {
     else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue, callbacks });
   }
   prepare();
+  if (source && byId("listing")?.dataset.from && !source.url.includes("start=")) connect(); // now the list is complete
+  document.dispatchEvent(new Event("painted"));
   speak();
 };
 
@@ -180,12 +182,36 @@ document.addEventListener("submit", (event) => {
   if (event.target.id === "dock") { event.preventDefault(); show(timeAddress(), true); }
 });
 
-const KEYS = { "[": "previous", "]": "next", ",": "earlier", ".": "later", l: "live", L: "live" };
+// ---- keys
+
+const LINKS = { "[": "previous", "]": "next", ",": "earlier", ".": "later", l: "live" };
+const help = byId("keys");
+const areOn = help.querySelector("input"); // for those whose software for speech presses keys
+try { areOn.checked = localStorage.keys !== "off"; } catch { /* a browser may keep nothing */ }
+areOn.addEventListener("change", () => {
+  try { localStorage.keys = areOn.checked ? "on" : "off"; } catch { /* as above */ }
+});
+byId("help").hidden = false;
+byId("help").addEventListener("click", () => help.showModal());
+
+// The focus goes to the link of the next or the previous row.
+const step = (by) => {
+  const links = [...document.querySelectorAll("#listing tbody td:nth-child(2) a")];
+  const row = document.activeElement?.closest("#listing tbody tr");
+  const here = links.findIndex((link) => row?.contains(link));
+  links[here < 0 ? 0 : here + by]?.focus();
+};
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range]), textarea, select, dialog *")) return;
-  if (event.key === "/" && byId("q")) { event.preventDefault(); byId("q").focus(); }
-  const link = byId(KEYS[event.key] ?? "");
-  if (link?.href) link.click();
+  if (event.ctrlKey || event.metaKey || event.altKey || !areOn.checked) return;
+  if (event.target.matches("input:not([type=range], [type=checkbox]), textarea, select, dialog *")) return;
+  const key = event.key.toLowerCase();
+  if (key === "?") help.showModal();
+  else if (key === "j") step(1);
+  else if (key === "k") step(-1);
+  else if (key === "x") event.target.closest("#listing tr")?.querySelector("input")?.click();
+  else if (key === "/" && byId("q")) { event.preventDefault(); byId("q").focus(); }
+  else if (LINKS[key] && byId(LINKS[key])?.href) byId(LINKS[key]).click();
 });
 
 // ---- announcements for screen readers
