@@ -462,6 +462,35 @@ def test_an_older_answer_never_replaces_a_newer_one(browser: "Browser", ended: S
         assert visit.messages == []
 
 
+def test_a_preview_of_what_is_being_read_is_asked_for_again(browser: "Browser", ended: Served) -> None:
+    """While the slider is held, nothing else would fetch it."""
+    waiting: list[str] = []
+
+    def answer(route: "Route") -> None:
+        response = route.fetch()
+        if len(waiting) >= 2:
+            route.fulfill(response=response)
+            return
+        waiting.append(route.request.url)
+        body = response.text().replace('<main id="main"', '<main id="main" aria-busy="true"')
+        route.fulfill(
+            response=response, body=re.sub(r"(?s)(<main [^>]*>).*(</main>)", r"\1The past is being read: 5 %.\2", body)
+        )
+
+    with Visit(browser, ended.server) as visit:
+        is_ready(visit)
+        visit.page.route(re.compile("[?]t="), answer)
+        drag(visit, 0.5)
+        visit.until_says("The past is being read: 5 %.")
+        visit.until("document.querySelector('#banner:not([hidden])') && document.querySelector('#figures')")
+        assert len(waiting) == 2
+        assert at_of(visit) == 0  # the slider is still held
+        visit.page.unroute_all()
+        visit.page.mouse.up()
+        until_at(visit, "at > 0")
+        assert visit.messages == []
+
+
 def test_a_live_run_goes_on_meanwhile(browser: "Browser", steady: Served) -> None:
     """The past stays as it was, and says how far the run is; one click leads back to it."""
     with Visit(browser, steady.server) as visit:

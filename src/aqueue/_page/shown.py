@@ -282,12 +282,13 @@ class Shown:
             await asyncio.sleep(self.interval_s / 10 if is_busy else LOOK_S)
 
 
-def _main(layout: Html) -> Html:
-    return Html(f'<main id="main" class="wrap" tabindex="-1">{layout}</main>')
+def _main(layout: Html, *, is_busy: bool = False) -> Html:
+    return Html(f'<main id="main" class="wrap" tabindex="-1"{" aria-busy=true" * is_busy}>{layout}</main>')
 
 
 def _waiting(run: FollowedRun) -> Html:
     """Return what is shown until the index has the moment that is asked for."""
     share = 0.0 if run.items is None or not run.view.seq else run.items.seq / run.view.seq
     failed = index_note(run) if run.index_error else ""
-    return _main(Html(f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>{failed}'))
+    said = f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>{failed}'
+    return _main(Html(said), is_busy=True)

@@ -4,6 +4,7 @@ import { Idiomorph } from "./vendor/idiomorph.esm.js";
 
 const SPEAK_MS = 10_000; // at most this often something is announced
 const AGAIN_MS = 4_000;
+const BUSY_MS = 400;
 const SILENT_MS = 20_000; // the server sends something every 5 s
 
 const byId = (id) => document.getElementById(id);
@@ -126,6 +127,7 @@ const show = async (url, keeps) => {
   for (const id of KEPT) if (shown.getElementById(id)) waiting[id] = shown.getElementById(id).outerHTML;
   paint();
   if (keeps) connect();
+  else if (byId("main").ariaBusy) setTimeout(() => mine === asked && show(url, keeps), BUSY_MS); // a preview isn't followed
 };
 
 // What is shown now, to tell a jump from a link to a place in the page.
