@@ -4,6 +4,7 @@ These need Chromium and Playwright: `make browser-test`.
 """
 
 import json
+import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -208,6 +209,19 @@ def test_what_went_wrong_is_said(browser: "Browser", start: Start) -> None:
         server.kill()
         visit.page.locator("#access button").click()
         visit.until("document.querySelector('#answer.bad')?.textContent.startsWith('The server has not answered')")
+
+
+def test_a_run_that_does_not_answer_at_once(browser: "Browser", start: Start) -> None:
+    """The page says that it waits, and then what came of it."""
+    run, server = start()
+    with Visit(browser, server) as visit:
+        visit.until("figure('Completed') > 0 && document.querySelector('#answer')")
+        run.process.send_signal(signal.SIGSTOP)
+        press(visit, "Pause")
+        assert answer(visit) == "Waiting for the run to answer …"
+        run.process.send_signal(signal.SIGCONT)
+        visit.until("document.querySelector('#answer').textContent.startsWith('Paused (')")
+        assert visit.messages == []
 
 
 # ---- selected items

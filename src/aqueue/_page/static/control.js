@@ -1,6 +1,8 @@
 // Gives commands to the run. What a dialog shows before comes from the server, as HTML in which all text of the run is escaped.
 
 const STEP_MS = 600; // several steps of the number of workers are one command
+const SLOW_MS = 1_500;
+const SLOW = "Waiting for the run to answer …";
 const SAID_MS = 10_000;
 const WHY_MS = 30_000;
 const MAX_PICKED = 1_000; // as many as a command can name
@@ -39,6 +41,7 @@ const inTurn = async (key, work) => {
   if (waiting.has(key)) return false;
   waiting.add(key);
   root.classList.add("busy");
+  const slow = setTimeout(say, SLOW_MS, SLOW, false); // its event loop may be blocked for seconds
   const turn = last.then(work);
   last = turn.catch(() => {});
   try {
@@ -48,6 +51,8 @@ const inTurn = async (key, work) => {
     say(error.message, true);
     return false;
   } finally {
+    clearTimeout(slow);
+    if (answer.textContent === SLOW) answer.textContent = "";
     waiting.delete(key);
     root.classList.toggle("busy", waiting.size > 0);
   }
