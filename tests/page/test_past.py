@@ -14,6 +14,7 @@ from aqueue._page import index
 from aqueue._page.over_time import Fold
 from aqueue._page.past import PastMoment, elapsed_at, marks_of, time_at
 from aqueue.events import Event
+from aqueue.figures import local_minute
 from aqueue.testing import _scripted_runs as scripted
 from aqueue.testing._scripted_runs import ANNA, BOOM, Script
 from tests.page.test_views import MadeUpRun, View, with_items
@@ -126,6 +127,46 @@ def test_time_of_the_run_and_time_of_the_clock(events: list[Event], share: float
 def test_nothing_has_happened() -> None:
     """There is no time."""
     assert elapsed_at(Fold(), 1_700_000_000.0) == time_at(Fold(), 5.0) == 0
+
+
+@settings(max_examples=40)
+@given(st.one_of(event_streams(), st.sampled_from(list(SCRIPTED.values()))))
+def test_last_moment_of_the_past_is_now(events: list[Event]) -> None:
+    """Each cell of its items is the same."""
+    run = MadeUpRun(events)
+    with with_items(run):
+        assert run.items is not None
+        then = PastMoment(run, run.items, len(events))
+        assert View(then, "items").rows("listing") == View(run, "items").rows("listing")
+
+
+def test_of_an_item_that_stayed_as_it_was_nothing_is_read() -> None:
+    """Its last event may have a result of megabytes, and the index knows more: when the process crashed, for one."""
+    script = Script()
+    items = [script.enqueue() for _ in range(3)]
+    for item in items[:2]:
+        script.start(item, worker=item)
+        script.add(ev.ItemDescribed, item=item, worker=item, text=f"item {item}")
+    script.wait(10)
+    script.complete(items[0], worker=items[0])
+    crashed_at = script.events[-1].at
+    script.wait(80_000)
+    script.begin(ev.RunResumed)
+    script.interrupt(items[1], "crash")
+    at = len(script.events)
+    script.wait(60)
+    script.start(items[2])
+    script.add(ev.ItemDescribed, item=items[2], worker=1, text="not yet")
+    run = MadeUpRun(script.events)
+    with with_items(run):
+        assert run.items is not None
+        then = PastMoment(run, run.items, at)
+        found = run.items.listing("", "oldest", None, at, 3, is_live=True).rows
+        assert [row.last_seq for row in found] == [None, None, items[2] + 1]
+        [_, interrupted, waiting] = View(then, "items", order="oldest").rows("listing")[-3:]
+    assert interrupted[0] == "interrupted" and "item 2" in interrupted
+    assert local_minute(crashed_at, then.now) in interrupted[-1]
+    assert waiting[0] == "waiting" and "not yet" not in waiting
 
 
 def test_attempts_of_items_in_the_past() -> None:

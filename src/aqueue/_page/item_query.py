@@ -158,7 +158,7 @@ class ListedItem(NamedTuple):
         description: its last description, and the number of the event that has it.
         error_type, error: what its last failed attempt raised.
         parent_label: the description or key of its parent.
-        last_seq: the number of its last event at the moment of the past that is shown; None for now.
+        last_seq: the number of its last event at the moment that is shown, if others have followed; None if all of this holds.
     """
 
     item: int
@@ -191,7 +191,10 @@ _MAX_CHILDREN: Final = 50_000
 _MAX_EVENTS: Final = 2_000
 
 _STATE_AT: Final = "(SELECT c.state FROM changes c WHERE c.item = i.item AND c.seq <= :at ORDER BY c.seq DESC LIMIT 1)"
-_SEQ_AT: Final = "(SELECT max(c.seq) FROM changes c WHERE c.item = i.item AND c.seq <= :at)"
+_SEQ_AT: Final = (
+    "CASE WHEN EXISTS (SELECT 1 FROM changes c WHERE c.item = i.item AND c.seq > :at) "
+    "THEN (SELECT max(c.seq) FROM changes c WHERE c.item = i.item AND c.seq <= :at) END"
+)
 _TOOK: Final = "coalesce(i.took_s, 0.0)"
 
 
@@ -306,7 +309,7 @@ class _Search:
         self._page = (
             "SELECT i.item, i.parent, i.type, i.key, i.group_name, i.enqueued_at, "  # noqa: S608
             f"{state}, i.changed_at, i.attempts, i.started_at, i.took_s, i.description, i.described_seq, i.error_type, i.error, "
-            "(SELECT coalesce(p.description, p.key) FROM items p WHERE p.item = i.parent), "
+            "(SELECT coalesce(iif(p.described_seq > :at, NULL, p.description), p.key) FROM items p WHERE p.item = i.parent), "
             f"{'NULL' if at is None else _SEQ_AT} {where}{after if start is not None else ''} ORDER BY {direction} LIMIT :limit"
         )
         self._types = types
@@ -535,7 +538,7 @@ class ItemReader:
         return count
 
     def last_events(self, rows: Sequence[ListedItem]) -> dict[int, Event]:
-        """Return, by number, the last events of items that are listed as they were in the past."""
+        """Return, by number, the last events of those of the items that have others since the moment that is shown."""
         return self._history.events_at({row.last_seq for row in rows if row.last_seq})
 
     def events_of_run(self) -> list[Event]:

@@ -258,7 +258,7 @@ def _box(value: str, label: str) -> Html:
 
 
 def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None) -> dict[str, Html]:
-    """Return the cells of an item, as it is, or as it was after the event `last`."""
+    """Return the cells of an item, as the index has it, or as it was after the event `last`."""
     state, attempts, changed_at, took_s = row.state, row.attempts, row.changed_at, row.took_s
     error_type, error, description = row.error_type, row.error, row.description
     if last is not None:
@@ -270,7 +270,8 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
         took_s = last.duration_s if isinstance(last, ItemCompleted | ItemFailed) else None
         if isinstance(last, ItemFailed | ItemRetryScheduled):
             error_type, error = last.error.type, last.error.message
-        description = description if row.described_seq is None or run.view.seq >= row.described_seq else None
+    if run.at is not None and (row.described_seq or 0) > run.at:
+        description = None
     if state == "running" and run.state.name != "running":
         state = "interrupted"
     if state == "running":
