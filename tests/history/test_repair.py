@@ -537,3 +537,19 @@ def test_items_that_a_log_lacks_wait_in_the_group_that_later_events_say() -> Non
     view = RunView()
     view.apply(Repairer().repair(script.events[resumed:]))
     assert view.groups == {"a": 1, "b": 1}
+
+
+def test_types_beyond_those_that_can_be_remembered_are_unknown() -> None:
+    """A hostile log may have any number of them; the items are there, run and complete."""
+    script = scripted.Script()
+    for number in range(8_200):
+        item = script.enqueue(f"module:Page{number}")
+        script.start(item, f"module:Page{number}")
+        script.complete(item)
+    repairer = Repairer()
+    whole = repairer.repair(script.events)
+    assert (repairer.missing, repairer.repeated) == (0, 0)
+    assert [event.seq for event in whole] == [event.seq for event in script.events]
+    types = [event.type for event in whole if isinstance(event, ItemStarted)]
+    assert types[:8_191] == [f"module:Page{number}" for number in range(8_191)]
+    assert types[8_191:] == [UNKNOWN_TYPE] * 9

@@ -28,8 +28,8 @@ _SETTLED: Final = 0.2
 """The part of the time after which memory must not grow any more."""
 _SERVER_MARGIN_MB: Final = 25.0
 """How much larger the server may be in the end: SQLite's cache of the index, and arenas of the allocator."""
-_SERVER_BYTES_PER_ITEM: Final = 12.0
-"""Its two readers of the journal know the state of each item, in four bytes, to notice events that can't be."""
+_SERVER_BYTES_PER_ITEM: Final = 6.0
+"""Its two readers of the journal know the state of each item, in two bytes, to notice events that can't be."""
 _HEAP_MARGIN_MB: Final = 2.0
 _NODES_MARGIN: Final = 300
 _SIZE: Final = "document.querySelectorAll('*').length"

@@ -2,7 +2,7 @@
 
 Each module imports only from those above it:
 
-- `known_items`: which items a run has announced, with their types and states, in four bytes per item
+- `known_items`: which items a run has announced, with their types and states, in two bytes per item
 - `log_file`: the lines of a log that may grow, be rotated or cut, or come from standard input
 - `process`: whether the process that records a run is still alive
 - `repair`: makes the events of a file consistent, so that every fold can rely on them

@@ -1,4 +1,4 @@
-"""Keeps which items a run has announced, with the type and the state of each, in four bytes per item."""
+"""Keeps which items a run has announced, with the type and the state of each, in two bytes per item."""
 
 from array import array
 from bisect import bisect_right
@@ -12,7 +12,8 @@ UNKNOWN_TYPE: Final = "?"
 STATES: Final = 8
 """How many states an item may have: numbers from 0, the one that an item begins with, to 7."""
 
-_MAX_TYPES: Final = 0xFFFF
+_MAX_TYPES: Final = 0xFFFF // STATES
+"""So that a type and a state fit into two bytes: a page that is open for a week reads of tens of millions of items."""
 
 
 class KnownItems:
@@ -33,7 +34,7 @@ class KnownItems:
     @property
     def last_span(self) -> "tuple[int, array[int]]":
         """The span with the highest numbers, and its first item."""
-        return (self._starts[-1], self._spans[-1]) if self._starts else (1, array("I"))
+        return (self._starts[-1], self._spans[-1]) if self._starts else (1, array("H"))
 
     def _find(self, item: int) -> "tuple[array[int], int] | None":
         """Return the span of `item` and the index in it; None if the item is not known."""
@@ -61,7 +62,7 @@ class KnownItems:
         span[at] += state - span[at] % STATES
 
     def add(self, item: int, type: str, state: int = 0) -> None:
-        """Add `item`, which is not known yet. Types beyond 65,535 count as unknown: a hostile file may have any number."""
+        """Add `item`, which is not known yet. Types beyond 8,191 count as unknown: a hostile file may have any number."""
         if type not in self.numbers and len(self._names) <= _MAX_TYPES:
             self.numbers[type] = len(self._names) * STATES
             self._names.append(type)
@@ -71,4 +72,4 @@ class KnownItems:
             self._spans[at].append(number)
         else:
             self._starts.insert(at + 1, item)
-            self._spans.insert(at + 1, array("I", (number,)))
+            self._spans.insert(at + 1, array("H", (number,)))

@@ -77,7 +77,7 @@ _EDITS: Final = (
 class Repairer:
     """Follows the events of one run and hands them on, consistent.
 
-    Memory: four bytes per item, what is running, and the worker processes that are there, 10,000 at most.
+    Memory: two bytes per item, what is running, and the worker processes that are there, 10,000 at most.
 
     Attributes:
         missing: how many events are not there, by the gaps in their numbers.
