@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aqueue import events as ev
 from aqueue._page import index
 from aqueue._page.over_time import Fold
-from aqueue._page.past import PastMoment, elapsed_at, marks_of, time_at
+from aqueue._page.past import PastMoment, commands_of, elapsed_at, marks_of, time_at
 from aqueue.events import Event
 from aqueue.figures import local_minute
 from aqueue.testing import _scripted_runs as scripted
@@ -249,6 +249,20 @@ def test_marks_of_any_run(events: list[Event]) -> None:
         for mark in marks_of(run, run.items):
             assert 1 <= mark.seq <= len(events)
             assert 0 <= mark.elapsed_s <= run.elapsed_s + 1e-6
+
+
+def test_a_command_without_a_process_is_one_command() -> None:
+    """That the journal is opened for it is no second one, in the list and as a mark."""
+    script = Script()
+    script.enqueue()
+    script.finish("interrupted")
+    script.add(ev.RunEdited, schema_version=2, aqueue_version="0", by=ANNA)
+    script.add(ev.RunPaused, by=ANNA)
+    run = MadeUpRun(script.events)
+    with with_items(run):
+        assert run.items is not None
+        assert [type(event) for event in commands_of(run.items)] == [ev.RunPaused]
+        assert [mark.words.split()[0] for mark in marks_of(run, run.items)] == ["interrupted", "paused"]
 
 
 def test_marks_are_bounded() -> None:

@@ -12,6 +12,7 @@ from aqueue._page.moment import Mark, Moment
 from aqueue._page.over_time import Fold
 from aqueue.events import (
     Event,
+    RunEdited,
     RunFinished,
     RunPaused,
     RunResumed,
@@ -122,7 +123,10 @@ def marks_of(run: Moment, items: ItemReader) -> list[Mark]:
 
 def commands_of(items: ItemReader) -> list[Event]:
     """Return the last events that a person's command has caused, the latest first."""
-    return [event for event in reversed(items.events_of_run()) if getattr(event, "by", "")][:_MAX_COMMANDS]
+    by_people = [
+        event for event in items.events_of_run() if getattr(event, "by", "") and not isinstance(event, RunEdited)
+    ]
+    return by_people[: -_MAX_COMMANDS - 1 : -1]
 
 
 def what_was_done(event: Event) -> str:
@@ -146,6 +150,8 @@ def _said_of(event: Event, crashes: list[bool]) -> Iterator[tuple[int, tuple[str
             yield event.seq, ("stop", f"stopping: {event.reason}")
         case RunFinished():
             yield event.seq, ("check" if event.status == "completed" else "stop", event.status)
+        case RunEdited():
+            pass  # what a person did without a process of the run follows
         case _ if by := getattr(event, "by", ""):
             sign = "pause" if isinstance(event, RunPaused) else "run" if isinstance(event, RunUnpaused) else "hand"
             yield event.seq, (sign, f"{what_was_done(event)} by {person(by)}")
