@@ -94,7 +94,8 @@ def check_flat(samples: Sequence[Sample]) -> None:
             _SERVER_MARGIN_MB,
         )
     }
-    fifth = max(int(len(samples) * _SETTLED), 1)
+    fifth = int(len(samples) * _SETTLED)
+    assert fifth, "there were too few samples"
     for number, name in enumerate(("now", "items")):
         needs[f"page {name}, MB"] = [one.heap_mb[number] for one in samples], _HEAP_MARGIN_MB
         needs[f"page {name}, nodes"] = [one.nodes[number] for one in samples], _NODES_MARGIN
@@ -130,7 +131,7 @@ def check_lists(visit: Visit, num_items: int) -> None:
 
     clicks = [timed(click) for _ in range(30)]
     print(f"next 100 items: {median(clicks):.0f} ms, at most {max(clicks):.0f} ms")
-    jumps = [timed(visit.open, f"/items?start={number}") for number in range(1, num_items, num_items // 20)]
+    jumps = [timed(visit.open, f"/items?start={number}") for number in range(1, num_items, num_items // 20 + 1)]
     print(f"100 items anywhere: {median(jumps):.0f} ms, at most {max(jumps):.0f} ms")
     for words in ("state:failed", 'group:"group 1" state:completed', "type:Feed", "777777", "lighthouse"):
         first = timed(search, words)

@@ -5,6 +5,7 @@ These need Chromium and Playwright: `make browser-test`.
 
 import json
 import signal
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.browser import violations
 from tests.page.job import VARIED
-from tests.page.serving import Run, Start, call, until
+from tests.page.serving import Run, Served, Server, Start, call, until
 from tests.page.test_browser import SCHEMES, TOO_WIDE, Visit
 
 if TYPE_CHECKING:
@@ -233,62 +234,171 @@ def selected(visit: Visit) -> set[int]:
     return {int(value) for value in boxes.evaluate_all("(all) => all.map((one) => one.value)")}
 
 
-def test_items_are_selected(browser: "Browser", start: Start) -> None:
-    """One by one, a range, by keys, and all of a page; updates, filters and a reload keep them, and a command takes them."""
-    run, server = start(fails="NotFound", pace_s=0.02)
-    with Visit(browser, server) as visit:
-        visit.until("figure('Failed') > 110")
-        run.tell("")
-        visit.open("/items?q=state:failed&order=newest")
-        visit.until("document.querySelectorAll('#listing tbody tr').length === 100")
-        boxes = visit.page.locator("#listing td input")
-        rows = [int(value) for value in boxes.evaluate_all("(all) => all.map((one) => one.value)")]
+def tick(visit: Visit, *places: int) -> set[int]:
+    """Click the boxes in these rows; return which items are selected then."""
+    for place in places:
+        visit.page.locator("#listing td input").nth(place).click()
+    return selected(visit)
+
+
+@pytest.fixture(scope="module")
+def failed(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Make a run that goes on and in which 120 items have failed, and start its server; tests may skip some of them."""
+    journal = tmp_path_factory.mktemp("failed") / "run.db"
+    with Run(journal, fails="NotFound", pace_s=0.01, takes_s=0.01) as run, Server(journal, control=True) as server:
+        with Visit(browser, server) as visit:
+            visit.until("figure('Failed') > 120")
+            run.tell("")
+            call("pause", journal)
+        yield Served(run, server)
+
+
+FAILED = "/items?q=state:failed"
+SELECTED = "!document.getElementById('picked').hidden"
+
+
+def until_full(visit: Visit) -> list[int]:
+    """Wait until a page of the list is full; return its items."""
+    visit.until("document.querySelectorAll('#listing td input').length === 100 && document.querySelector('#answer')")
+    boxes = visit.page.locator("#listing td input")
+    return [int(value) for value in boxes.evaluate_all("(all) => all.map((one) => one.value)")]
+
+
+def test_items_are_selected(browser: "Browser", failed: Served) -> None:
+    """One by one, a range, by keys, and all of a page; updates, other lists and a reload keep them."""
+    with Visit(browser, failed.server, FAILED) as visit:
+        rows = until_full(visit)
         assert visit.page.locator("#picked").is_hidden()
-        boxes.nth(4).click()
+        tick(visit, 4)
         assert visit.text("#picked b") == "1 item selected"
-        boxes.nth(1).click(modifiers=["Shift"])
+        visit.page.locator("#listing td input").nth(1).click(modifiers=["Shift"])
         visit.press("j", "j", "j", "k", "x")
         assert selected(visit) == {rows[number] for number in (1, 2, 4)}
         visit.press("x", "j", "j", "j", "x")
         wanted = {rows[number] for number in (1, 2, 3, 4, 6)}
         assert selected(visit) == wanted
-        visit.updates(3)
+        assert visit.text("#spoken") == "5 items selected"
+        visit.updates(2)
         assert selected(visit) == wanted
-        visit.open("/items")
-        visit.until("!document.getElementById('picked').hidden")
-        assert visit.text("#picked b") == "5 items selected"
+        visit.page.get_by_role("link", name="Next 100").click()
+        visit.until(SELECTED)
         visit.page.locator("#listing th input").click()
         assert visit.text("#picked b") == f"{len(wanted | selected(visit))} items selected"
         visit.page.locator("#listing th input").click()
         assert selected(visit) == set()
-        visit.open("/items?q=state:failed&order=newest")
-        visit.until("!document.getElementById('picked').hidden")
-        assert selected(visit) <= wanted
+        visit.open(FAILED)
+        visit.until(SELECTED)
+        assert selected(visit) == wanted
 
-        visit.page.locator("#unpick").click()
+        visit.page.locator("#unpick").focus()
+        visit.press("Enter")
         assert visit.page.locator("#picked").is_hidden()
-        for number in (2, 5):
-            boxes.nth(number).click()
-        wanted = selected(visit)
+        assert visit.js("document.activeElement.closest('#listing') !== null")  # the button is gone
+        visit.page.locator("#listing td input").nth(9).click(modifiers=["Shift"])
+        assert selected(visit) == {rows[9]}  # no range from what was cleared
+        assert visit.messages == []
+
+
+def test_selected_items_are_skipped(browser: "Browser", failed: Served) -> None:
+    """They, and no others; the page stays where it is, and the focus with the items. What doesn't apply is said."""
+    with Visit(browser, failed.server, FAILED) as visit:
+        until_full(visit)
+        wanted = tick(visit, 60, 62)
+        top = visit.js("scrollY")
+        assert top > 500
         visit.page.locator("#picked [data-verb=skip]").click()
         visit.page.locator("#ask").wait_for()
         assert "Skip 2 items of Page?" in visit.text("#ask")
         press(visit, "Skip 2 items")
-        assert answer(visit) == "Skipped 2 items"
+        visit.until("document.querySelector('#answer').textContent === 'Skipped 2 items'")
         assert visit.page.locator("#picked").is_hidden()
-        assert {
-            json.loads(line)["item"] for line in call("items", run.journal, "--state", "skipped", "--json").splitlines()
-        } == wanted
-        visit.until("![...document.querySelectorAll('#listing td input')].some((one) => one.checked)")
+        assert abs(visit.js("scrollY") - top) < 200
+        lines = call("items", failed.run.journal, "--state", "skipped", "--json").splitlines()
+        assert {json.loads(line)["item"] for line in lines} == wanted
+        visit.open(f"/items?start={max(wanted)}")
+        visit.until("document.querySelector('#listing td input') && document.querySelector('#answer')")
+        tick(visit, 0)
+        visit.page.locator("#picked [data-verb=cancel]").click()
+        assert answer(visit) == "Nothing to cancel: 1 skipped"
+        assert [one for one in visit.messages if "409" not in one] == []
 
-        boxes.first.click()
+
+def test_selected_items_and_the_past(browser: "Browser", failed: Served) -> None:
+    """The past can't be changed; back in the present they are still selected, also if the page was opened in the past."""
+    with Visit(browser, failed.server, FAILED) as visit:
+        until_full(visit)
+        wanted = tick(visit, 0, 1)
         visit.press(",")
         visit.until("location.search.includes('at=')")
-        assert visit.page.locator("#listing input").count() == 0  # the past can't be changed
+        assert visit.page.locator("#listing input").count() == 0
         assert visit.page.locator("#picked").is_hidden()
+        visit.page.reload()
+        visit.until("document.querySelector('#answer') && document.querySelector('#live')")
         visit.press("l")
-        visit.until("document.querySelector('#listing td input') && !document.getElementById('picked').hidden")
-        assert visit.text("#picked b") == "1 item selected"
+        visit.until(f"document.querySelector('#listing td input') && {SELECTED}")
+        assert selected(visit) == wanted
+        assert visit.messages == []
+
+
+@pytest.mark.parametrize("kept", ["x", '"x"', "{}", "null", '[true, "a", -5, 1e99, 0, 1.5]'])
+def test_what_the_browser_keeps_is_not_trusted(browser: "Browser", failed: Served, kept: str) -> None:
+    """What is no item was not selected."""
+    with Visit(browser, failed.server, FAILED) as visit:
+        until_full(visit)
+        visit.page.evaluate(
+            "(kept) => sessionStorage.setItem(`aqueue-picked ${document.getElementById('picked').dataset.run}`, kept)",
+            kept,
+        )
+        visit.page.reload()
+        until_full(visit)
+        assert visit.page.locator("#picked").is_hidden()
+        assert len(tick(visit, 3)) == 1
+        assert visit.messages == []
+
+
+def test_the_focus_is_in_sight(browser: "Browser", failed: Served) -> None:
+    """Neither the bar of the selection nor the slider hides it, by keys and by Tab."""
+    covered = """() => {
+        const { left, top, width, height } = document.activeElement.getBoundingClientRect();
+        return !document.elementFromPoint(left + width / 2, top + height / 2)?.closest("tr")?.contains(document.activeElement);
+    }"""
+    with Visit(browser, failed.server, FAILED) as visit:
+        until_full(visit)
+        visit.press("j", "x")
+        for key in ("j", "Tab"):
+            for _ in range(40):
+                visit.press(key)
+                assert not visit.page.evaluate(covered), visit.js("document.activeElement.outerHTML")
+
+
+def test_keys_do_nothing_behind_a_dialog(browser: "Browser", failed: Served) -> None:
+    """Also when its backdrop was clicked, which gives it the focus."""
+    with Visit(browser, failed.server, FAILED) as visit:
+        until_full(visit)
+        tick(visit, 3)
+        visit.page.locator("#picked [data-verb=retry]").click()
+        visit.page.locator("#ask").wait_for()
+        visit.page.mouse.click(5, 300)
+        visit.press(",", "?", "j")
+        assert "at=" not in visit.page.url
+        assert visit.page.locator("#keys").is_hidden()
+        assert visit.page.locator("#ask").is_visible()
+
+
+def test_a_list_that_is_emptied_shows_what_comes(browser: "Browser", start: Start) -> None:
+    """A list that isn't full grows, and what is skipped leaves it; none says that it is empty while others match."""
+    run, server = start(fails="NotFound", pace_s=0.05, takes_s=0.01)
+    with Visit(browser, server, FAILED) as visit:
+        visit.until("document.querySelectorAll('#listing td input').length > 20 && document.querySelector('#answer')")
+        run.tell("")
+        visit.updates(2)
+        visit.page.locator("#listing .verbs [data-verb=skip]").click()
+        visit.page.locator("#ask").wait_for()
+        visit.page.locator("#ask .main").click()
+        visit.until("document.querySelector('#listing .nothing')?.textContent === 'No item matches.'")
+        run.tell("Again")
+        visit.until("document.querySelectorAll('#listing td input').length > 5")
+        assert "Again" in visit.text("#listing")
         assert visit.messages == []
 
 

@@ -140,7 +140,7 @@ def test_a_chip_is_a_filter_by_state(browser: "Browser", ended: Served) -> None:
         assert chip.get_attribute("aria-current") is None
         chip.click()
         visit.page.wait_for_url(re.compile("state"))
-        assert visit.page.locator("#q").input_value() == "type:Page state:failed"
+        assert visit.page.locator("#q").input_value() == "state:failed type:Page"
         assert chip.get_attribute("aria-current") == "true"
         is_listed(visit)
         chip.click()
@@ -488,6 +488,39 @@ def test_a_preview_of_what_is_being_read_is_asked_for_again(browser: "Browser", 
         visit.page.unroute_all()
         visit.page.mouse.up()
         until_at(visit, "at > 0")
+        assert visit.messages == []
+
+
+def test_a_preview_is_not_replaced_by_the_present(browser: "Browser", steady: Served) -> None:
+    """While the slider is held, the list of the past stays, though the one of now was empty."""
+    with Visit(browser, steady.server, "/items?q=state:skipped") as visit:
+        is_ready(visit)
+        visit.page.locator("#q").fill("")
+        visit.open("/items?q=state:retrying")
+        is_ready(visit)
+        visit.updates(2)
+        drag(visit, 0.5)
+        visit.until("document.querySelector('#banner:not([hidden])')")
+        connections = sum("/events/" in one.url for one in visit.requests)
+        for _ in range(20):
+            visit.js(PAINTED)
+        assert visit.page.locator("#banner").is_visible()
+        assert sum("/events/" in one.url for one in visit.requests) == connections
+        visit.page.mouse.up()
+        until_at(visit, "at > 0")
+        assert visit.messages == []
+
+
+def test_the_past_without_live_updates(browser: "Browser", start: Start) -> None:
+    """It is asked for until it is there, though nothing is followed."""
+    _, server = start()
+    with Visit(browser, server, "/items") as visit:
+        visit.until("!document.querySelector('#dock').hidden")
+        visit.page.locator("#follow input").press("Space")
+        visit.press(",")
+        visit.until("document.querySelector('#banner:not([hidden])') && document.querySelector('#listing')")
+        visit.press("l")
+        visit.until("document.querySelector('#banner').hidden")
         assert visit.messages == []
 
 

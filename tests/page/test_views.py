@@ -36,7 +36,7 @@ from aqueue._page.failure_kinds import FailureKinds
 from aqueue._page.frame import VIEWS, document, frame_parts, shown_views, state_of
 from aqueue._page.html import Html
 from aqueue._page.index import Index
-from aqueue._page.item_query import ItemReader
+from aqueue._page.item_query import Filter, ItemReader
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.now import _about
 from aqueue._page.over_time import Fold
@@ -442,19 +442,21 @@ def test_items_of_any_run_are_well_formed(
 
 
 @settings(max_examples=40)
-@given(event_streams(), st.sampled_from(["alive", "gone"]))
-def test_chips_have_the_numbers_that_their_filters_find(events: list[Event], liveness: Liveness) -> None:
-    """In each state of a run, live or gone: what is interrupted waits, too, and is counted once."""
+@given(event_streams(), st.sampled_from(["alive", "gone"]), st.floats(0, 1))
+def test_chips_have_the_numbers_that_their_filters_find(events: list[Event], liveness: Liveness, past: float) -> None:
+    """In each state of a run, live or gone, now and as it was: what is interrupted waits, too, and is counted once."""
     run = MadeUpRun(events, liveness=liveness)
     with with_items(run):
-        for chip in View(run, "items").part("filter").select(".chip"):
-            state, number = chip.get_text(" ", strip=True).split()
-            [title] = View(run, "items", q=f"state:{state}").part("listing").select("#listing-title")
-            assert title.get_text().split()[0] == number, state
+        assert run.items is not None
+        for moment in (run, PastMoment(run, run.items, max(math.ceil(len(events) * past), 1))):
+            for chip in View(moment, "items").part("filter").select(".chip"):
+                state, number = chip.get_text(" ", strip=True).split()
+                [title] = View(moment, "items", q=f"state:{state}").part("listing").select("#listing-title")
+                assert title.get_text().split()[0] == number, state
 
 
 def test_a_chip_changes_only_the_states() -> None:
-    """A text in quotes that looks like one stays."""
+    """A text in quotes that looks like one stays, also one whose quote is still open; a chip that is on can be taken away."""
     run = MadeUpRun([*Script().events])
     with with_items(run):
         [chip] = (
@@ -462,7 +464,13 @@ def test_a_chip_changes_only_the_states() -> None:
             .part("filter")
             .select(".chip[href*=waiting]")
         )
-        assert parse_qs(urlsplit(str(chip["href"])).query)["q"] == ['"state:failed" key:"a  b" state:waiting']
+        assert parse_qs(urlsplit(str(chip["href"])).query)["q"] == ['state:waiting "state:failed" key:"a  b"']
+        [chip] = View(run, "items", q='x "not there').part("filter").select(".chip[href*=failed]")
+        assert Filter.of(parse_qs(urlsplit(str(chip["href"])).query)["q"][0]) == Filter(
+            states=("failed",), words=("x", "not there")
+        )
+        [chip] = View(run, "items", q="state:interrupted").part("filter").select("[aria-current]")
+        assert chip.get_text(" ", strip=True) == "interrupted 0"
 
 
 def test_past_says_what_is_compared_with_today() -> None:
@@ -471,10 +479,10 @@ def test_past_says_what_is_compared_with_today() -> None:
     with with_items(run):
         assert run.items is not None
         then = PastMoment(run, run.items, 9)
-        note = "by what the items have today"
-        assert "Error:, words, slowest first: by what" in View(then, "items", q="error:Boom x", order="slowest").said(
-            "filter"
-        )
+        note = "Compared with what the items have today, not at this moment:"
+        assert f"{note} errors, words, how long they took." in View(
+            then, "items", q="error:Boom x", order="slowest"
+        ).said("filter")
         assert note not in View(then, "items", q="state:failed type:Page parent:1").said("filter")
         assert note not in View(run, "items", q="error:Boom x", order="slowest").said("filter")
 

@@ -20,6 +20,7 @@ import msgspec
 
 from aqueue._folds.item_table import State
 from aqueue._verbs import MAX_NAME_CHARS, MAX_WORKERS
+from aqueue.figures import amount
 from aqueue.text import visible
 
 __all__ = [
@@ -283,7 +284,8 @@ class Runner:
         output, _ = await self._call(verb, request, "--dry-run", "--json")
         preview = msgspec.json.decode(output, type=Preview)
         if not preview.count:
-            raise Refused(HTTPStatus.CONFLICT, f"nothing to {verb}: no such items are left")
+            others = ", ".join(f"{amount(number)} {why}" for why, number in preview.others.items())
+            raise Refused(HTTPStatus.CONFLICT, f"nothing to {verb}: {others or 'no such items are left'}")
         return preview
 
     async def _call(self, verb: str, request: Request, *options: str) -> tuple[str, str]:

@@ -152,7 +152,7 @@ def _keys() -> Html:
     )
     return Html(
         f'<dialog id="keys" aria-labelledby="keys-title"><form method="dialog"><h2 id="keys-title">Keys</h2><dl>{rows}</dl>'
-        '<p><label class="switch"><input type="checkbox" role="switch" checked>Single keys</label></p>'
+        '<p><label class="switch"><input type="checkbox" role="switch" checked>Shortcuts of a single key</label></p>'
         '<footer><button type="submit" autofocus>Close</button></footer></form></dialog>'
     )
 

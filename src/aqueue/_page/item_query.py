@@ -97,7 +97,7 @@ class Filter(msgspec.Struct, frozen=True):
     @property
     def asks_of_now(self) -> list[str]:
         """What of it the index knows for now alone: in the past, it is compared with what the items have today."""
-        names = {"groups": "group:", "errors": "error:", "attempts": "attempts:", "words": "words"}
+        names = {"groups": "groups", "errors": "errors", "attempts": "attempts", "words": "words"}
         return [said for name, said in names.items() if getattr(self, name)]
 
     @property
@@ -479,10 +479,14 @@ class ItemReader:
         ).fetchone()
         return STATES[row[0]] if row is not None else "queued"
 
-    def num_interrupted(self) -> int:
-        """Return how many items were interrupted and have not been started again."""
+    def num_interrupted(self, at: int | None) -> int:
+        """Return how many items were interrupted and have not been started again, by the event `at` or, if it is None, by now."""
         found = self._connection.execute(
-            "SELECT count(*) FROM items WHERE state = ? AND state NOT IN (0, 4)", (NUMBER_OF["interrupted"],)
+            "SELECT count(*) FROM items WHERE state = 3 AND state NOT IN (0, 4)"
+            if at is None
+            else "SELECT count(*) FROM changes c WHERE c.state = 3 AND c.seq <= :at AND NOT EXISTS "
+            "(SELECT 1 FROM changes d WHERE d.item = c.item AND d.seq > c.seq AND d.seq <= :at)",
+            {"at": at},
         )
         number: int = found.fetchone()[0]
         return number

@@ -32,7 +32,7 @@ _NOTABLE_LAG: Final = 30_000
 """From how many events on, about a second of a fast run, it is said how far the index is behind."""
 
 _LATE_S: Final = 2.0
-"""A list stays where it is once the index lacks no more than the last few events, seconds."""
+"""A full list stays where it is once the index lacks no more than the last few events, seconds."""
 
 _FAILING: Final = ("failed", "retrying")
 _LASTING: Final = frozenset({"completed", "failed", "skipped"})
@@ -41,7 +41,7 @@ _LASTING: Final = frozenset({"completed", "failed", "skipped"})
 
 def items_layout(parts: Parts) -> Html:
     """Return the view, made of its parts."""
-    return joined([parts["filter"], parts["listing"], parts["picked"]])
+    return joined([parts["filter"], parts["picked"], parts["listing"]])
 
 
 def items_parts(run: Moment, asked: Asked) -> Parts:
@@ -85,23 +85,22 @@ def _filter(run: Moment, asked: Asked, wanted: Filter) -> Html:
         "failed": counts.failed,
         "skipped": counts.skipped,
     }
-    if run.items is not None and run.at is None:
-        interrupted = run.items.num_interrupted()  # which wait as well, to be started again
+    if run.items is not None:
+        interrupted = run.items.num_interrupted(run.at)  # which wait as well, to be started again
         numbers["queued"] = max(view.queued - interrupted, 0)
         numbers["interrupted"] = interrupted + (0 if is_running else len(view.running))
     others = without_states(asked.q)
     chips = "".join(
         _chip(run, asked, state, number, others, is_on=state in wanted.states)
         for state, number in numbers.items()
-        if number or state != "interrupted"
+        if number or state != "interrupted" or state in wanted.states
     )
     hidden = hidden_fields(Asked("items", order=asked.order).parameters | {"at": run.at})
     problems = "".join(f'<p class="warn">{text(problem, 300)}</p>' for problem in wanted.problems)
-    of_now = [*wanted.asks_of_now, *["slowest first"] * (asked.order == "slowest")]
+    of_now = [*wanted.asks_of_now, *["how long they took"] * (asked.order == "slowest")]
     if of_now and run.at is not None:
-        problems += (
-            f'<p class="quiet">{", ".join(of_now).capitalize()}: by what the items have today, not at this moment.</p>'
-        )
+        said = ", ".join(of_now)
+        problems += f'<p class="quiet">Compared with what the items have today, not at this moment: {said}.</p>'
     return Html(
         f'<form id="filter" class="filter" action="items" role="search"><div class="find">{icon("find")}'
         f'<input type="search" name="q" id="q" value="{text(asked.q, 500)}" maxlength="500" autocomplete="off" spellcheck="false" '
@@ -114,7 +113,7 @@ def _filter(run: Moment, asked: Asked, wanted: Filter) -> Html:
 
 def _chip(run: Moment, asked: Asked, state: State, number: int, others: str, *, is_on: bool) -> Html:
     color, sign, word = _STATE_SIGNS[state]
-    q = others if is_on else f"{others} state:{word}".strip()
+    q = others if is_on else f"state:{word} {others}".strip()  # behind a quote that is open it would be text
     current = ' aria-current="true"' if is_on else ""
     where = _link(run, q, asked.order)
     return Html(
@@ -129,7 +128,7 @@ def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     """Return the items that are found so far."""
     if run.items is None:
         return Html(f'<section id="listing" class="card">{index_note(run)}</section>')
-    is_live = run.state.name == "running" or run.at is not None
+    is_live = run.state.name == "running"
     found = run.items.listing(asked.q, asked.order, asked.start, run.at, run.view.counts.enqueued, is_live=is_live)
     is_all = wanted.is_empty
     verbs = _verbs(run, wanted)
@@ -150,7 +149,7 @@ def _listing(run: Moment, asked: Asked, wanted: Filter) -> Html:
     body = _table(run, found.rows) if found.rows else f'<p class="nothing">{text(nothing, 500)}</p>'
     is_complete = run.at is not None or run.view.at - run.items.at < _LATE_S  # else the newest may be of an hour ago
     stays = asked.order == "newest" and _LASTING.issuperset(wanted.states) and is_complete
-    first = f' data-from="{found.rows[0].item}"' if found.rows and stays else ""
+    first = f' data-from="{found.rows[0].item}"' if stays and len(found.rows) == PAGE_ITEMS else ""
     return Html(
         f'<section id="listing" class="card" aria-labelledby="listing-title"{first}><header><h2 id="listing-title">{head}</h2>'
         f'<span class="quiet">{of}</span>{newer}<span class="orders end">{orders}</span></header>{verbs}{lag}{body}{_footer(run, asked, found)}</section>'
@@ -184,7 +183,7 @@ def _picked(run: Moment) -> Html:
         return Html('<div id="picked" hidden></div>')
     return Html(
         f'<div id="picked" class="card" role="group" aria-label="Selected items" data-run="{text(run.view.run_id, 100)}" hidden>'
-        f'<b role="status"></b>{on_items(OnItems(), _STATE_SIGNS, "", "the selected items")}'
+        f"<b></b>{on_items(OnItems(), _STATE_SIGNS, '', 'the selected items')}"
         '<button type="button" class="link end" id="unpick">Clear</button></div>'
     )
 
@@ -236,7 +235,7 @@ def _table(run: Moment, rows: list[ListedItem]) -> Html:
         f'<th scope="col"{" class=n" if name in figures else ""}>{name}</th>' for name, has in columns.items() if has
     )
     if run.can_control and not run.error:
-        head = head.replace(">State", f">{_box('all', 'Select the items on this page')}State", 1)
+        head = head.replace(">State", f' abbr="State">{_box("all", "Select the items on this page")}State', 1)
     body = "".join(
         f'<tr id="row-{row.item}">'
         + "".join(

@@ -14,7 +14,7 @@ from aqueue._page.control import control_layout, control_parts
 from aqueue._page.dock import dock_parts
 from aqueue._page.failures import failures_layout, failures_parts
 from aqueue._page.followed_run import FollowedRun
-from aqueue._page.frame import Parts, document, frame_parts
+from aqueue._page.frame import Parts, document, frame_parts, href
 from aqueue._page.html import Html, text
 from aqueue._page.index import Index, index_path
 from aqueue._page.item import item_layout, item_parts
@@ -199,7 +199,11 @@ class Shown:
             if asked.at is not None:
                 past = self._past_at(asked.at)
                 if past is None:
-                    return frame_parts(self._run, asked) | dock_parts(self._run, asked) | {"main": _waiting(self._run)}
+                    return (
+                        frame_parts(self._run, asked)
+                        | dock_parts(self._run, asked)
+                        | {"main": _waiting(self._run, asked)}
+                    )
                 moment = past
             frame = frame_parts(moment, asked) | dock_parts(moment, asked)
             parts, layout = _VIEWS[asked.view]
@@ -286,9 +290,13 @@ def _main(layout: Html, *, is_busy: bool = False) -> Html:
     return Html(f'<main id="main" class="wrap" tabindex="-1"{" aria-busy=true" * is_busy}>{layout}</main>')
 
 
-def _waiting(run: FollowedRun) -> Html:
+def _waiting(run: FollowedRun, asked: Asked) -> Html:
     """Return what is shown until the index has the moment that is asked for."""
     share = 0.0 if run.items is None or not run.view.seq else run.items.seq / run.view.seq
     failed = index_note(run) if run.index_error else ""
-    said = f'<p class="card nothing">The past is being read: {share * 100:.0f} %.</p>{failed}'
+    back = href(run, asked.view, **asked.parameters)
+    said = (
+        f'<p class="card nothing">The past is being read: {share * 100:.0f} %. '
+        f'<a class="button" id="live" data-keep href="{back}">Back to the present</a></p>{failed}'
+    )
     return _main(Html(said), is_busy=True)

@@ -23,6 +23,8 @@ let opener = null; // what has opened the dialog: an update may have put another
 let timer = 0;
 let clearing = 0;
 
+const itemsOf = (body) => JSON.parse(body).items ?? [];
+
 // ---- commands
 
 const post = async (path, body) => {
@@ -61,7 +63,7 @@ const inTurn = async (key, work) => {
 const give = (verb, body, isOfDialog) => inTurn(verb + body, async () => {
   try {
     const { said } = JSON.parse(await post(verb, body));
-    if (bar() && JSON.stringify(JSON.parse(body)) === bodyOf(picked)) unpick();
+    if (bar()) unpick(itemsOf(body));
     say(said, false);
   } finally {
     if (isOfDialog) dialog.close(); // what is behind it can't be announced
@@ -107,12 +109,21 @@ const step = (button) => {
 const boxes = () => [...document.querySelectorAll("#listing td input[type=checkbox]")];
 const bar = () => document.querySelector("#picked[data-run]"); // not in the past, nor in other views
 const placeOf = () => `aqueue-picked ${bar().dataset.run}`;
+const countOf = ({ size }) => (size === 1 ? "1 item selected" : `${size.toLocaleString("en")} items selected`);
 const bodyOf = (items) => JSON.stringify({ items: [...items].sort((a, b) => a - b) });
-let picked = new Set();
+let picked = null; // known once there is a bar: the page may be opened in the past
 let lastBox = null; // with Shift, all boxes up to this one are ticked
+
+const kept = () => {
+  try {
+    const numbers = JSON.parse(sessionStorage.getItem(placeOf()) ?? "[]").filter((one) => Number.isSafeInteger(one) && one > 0);
+    return new Set(numbers.slice(0, MAX_PICKED));
+  } catch { return new Set(); } // a browser may keep nothing
+};
 
 const showPicked = () => {
   if (!bar()) return;
+  picked ??= kept();
   const all = document.querySelector("#listing th input[type=checkbox]");
   for (const box of boxes()) box.checked = picked.has(Number(box.value));
   if (all) {
@@ -120,8 +131,7 @@ const showPicked = () => {
     all.indeterminate = !all.checked && boxes().some((box) => box.checked);
   }
   for (const button of bar().querySelectorAll("[data-verb]")) button.dataset.body = bodyOf(picked);
-  const count = picked.size === 1 ? "1 item selected" : `${picked.size.toLocaleString("en")} items selected`;
-  if (bar().querySelector("b").textContent !== count) bar().querySelector("b").textContent = count;
+  bar().querySelector("b").textContent = countOf(picked);
   bar().hidden = picked.size === 0;
 };
 
@@ -132,11 +142,15 @@ const pick = (changed, isOn) => {
     else say(`At most ${MAX_PICKED.toLocaleString("en")} items can be selected: a filter can name any number of them.`, true);
   }
   try { sessionStorage.setItem(placeOf(), JSON.stringify([...picked])); } catch { /* they are forgotten with this page */ }
+  document.getElementById("spoken").textContent = countOf(picked);
   showPicked();
 };
 
-const unpick = () => {
-  picked.clear();
+const unpick = (items) => {
+  const box = boxes().find((one) => one.checked) ?? document.querySelector("#listing .scroll");
+  for (const item of items) picked.delete(item);
+  if (picked.size === 0 && bar().contains(document.activeElement)) box?.focus({ preventScroll: true }); // the bar goes
+  lastBox = null;
   pick([], false);
 };
 
@@ -147,9 +161,6 @@ const tick = (box, isRange) => {
   lastBox = box;
 };
 
-if (bar()) {
-  try { picked = new Set(JSON.parse(sessionStorage.getItem(placeOf()) ?? "[]")); } catch { /* as above */ }
-}
 document.addEventListener("painted", showPicked);
 showPicked();
 
@@ -159,7 +170,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.matches("#ask .close")) dialog.close();
   else if (button?.dataset.step) step(button);
-  else if (button?.id === "unpick") unpick();
+  else if (button?.id === "unpick") unpick([...picked]);
   else if (event.target.matches("#listing input[type=checkbox]")) tick(event.target, event.shiftKey);
   else if (button?.dataset.asks !== undefined) ask(button);
   else if (button?.dataset.verb) give(button.dataset.verb, button.dataset.body, dialog.contains(button));
@@ -183,5 +194,6 @@ dialog.addEventListener("close", () => {
   const same = [...document.querySelectorAll("button.verb")].find(
     ({ dataset: { verb, body } }) => verb === opener?.verb && body === opener.body,
   );
-  (same ?? document.getElementById("main")).focus();
+  const box = boxes().find(({ value }) => opener && itemsOf(opener.body).includes(Number(value)));
+  (same ?? box ?? document.getElementById("main")).focus({ preventScroll: true });
 });

@@ -38,7 +38,7 @@ const paint = () => {
     else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue, callbacks });
   }
   prepare();
-  if (source && byId("listing")?.dataset.from && !source.url.includes("start=")) connect(); // now the list is complete
+  if (source?.readyState === EventSource.OPEN && wantsStart() !== source.url.includes("start=")) connect();
   document.dispatchEvent(new Event("painted"));
   speak();
 };
@@ -48,7 +48,8 @@ const receive = (message) => {
   Object.assign(waiting, JSON.parse(message.data));
 };
 
-// A list stays where it is when new items come: it begins with the item that was the first one.
+// A full list stays where it is when new items come: it begins with the item that was the first one.
+const wantsStart = () => byId("listing")?.dataset.from !== undefined || new URLSearchParams(location.search).has("start");
 const address = () => {
   const asked = new URLSearchParams(location.search);
   const first = byId("listing")?.dataset.from;
@@ -115,6 +116,7 @@ let asked = 0; // an older answer never takes the place of a newer one
 const show = async (url, keeps) => {
   const mine = ++asked;
   source?.close();
+  source = null;
   const answer = await fetch(url).catch(() => null);
   if (mine !== asked) return;
   if (!answer?.ok) { connect(); return; }
@@ -127,7 +129,8 @@ const show = async (url, keeps) => {
   for (const id of KEPT) if (shown.getElementById(id)) waiting[id] = shown.getElementById(id).outerHTML;
   paint();
   if (keeps) connect();
-  else if (byId("main").ariaBusy) setTimeout(() => mine === asked && show(url, keeps), BUSY_MS); // a preview isn't followed
+  // What isn't followed, such as a preview, is asked for again until it is read.
+  if (byId("main").ariaBusy && source === null) setTimeout(() => mine === asked && show(url, keeps), BUSY_MS);
 };
 
 // What is shown now, to tell a jump from a link to a place in the page.
@@ -206,7 +209,7 @@ const step = (by) => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !areOn.checked) return;
-  if (event.target.matches("input:not([type=range], [type=checkbox]), textarea, select, dialog *")) return;
+  if (event.target.matches("input:not([type=range], [type=checkbox]), textarea, select, dialog, dialog *")) return;
   const key = event.key.toLowerCase();
   if (key === "?") help.showModal();
   else if (key === "j") step(1);
