@@ -318,6 +318,11 @@ def test_selected_items_are_skipped(browser: "Browser", failed: Served) -> None:
         visit.open(f"/items?start={max(wanted)}")
         visit.until("document.querySelector('#listing td input') && document.querySelector('#answer')")
         tick(visit, 0)
+        visit.page.locator("#access button").click()  # which says nothing of a selection
+        visit.until("document.querySelector('#answer').textContent.includes('npaused')")
+        assert visit.text("#spoken") == "1 item selected"
+        visit.page.locator("#access button").click()
+        visit.until("document.querySelector('#access button').textContent.trim() === 'Unpause'")
         visit.page.locator("#picked [data-verb=cancel]").click()
         assert answer(visit) == "Nothing to cancel: 1 skipped"
         assert [one for one in visit.messages if "409" not in one] == []

@@ -63,7 +63,7 @@ const inTurn = async (key, work) => {
 const give = (verb, body, isOfDialog) => inTurn(verb + body, async () => {
   try {
     const { said } = JSON.parse(await post(verb, body));
-    if (bar()) unpick(itemsOf(body));
+    if (bar() && itemsOf(body).length > 0) unpick(itemsOf(body));
     say(said, false);
   } finally {
     if (isOfDialog) dialog.close(); // what is behind it can't be announced
