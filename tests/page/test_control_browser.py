@@ -32,7 +32,7 @@ def start(start: Start) -> Start:
 
 def answer(visit: Visit) -> str:
     """Return what the page has said last of what came of a command."""
-    visit.until("document.querySelector('#answer').textContent")
+    visit.until("!['', 'Waiting for the run to answer …'].includes(document.querySelector('#answer').textContent)")
     return visit.text("#answer")
 
 
@@ -183,7 +183,7 @@ def test_a_run_is_stopped(browser: "Browser", start: Start) -> None:
         press(visit, "Stop now")
         visit.until_says("There is nothing to stop.")
         assert run.wait() == 0
-        assert visit.page.locator("[data-verb=stop]").count() == 0
+        visit.until("!document.querySelector('[data-verb=stop]')")  # the dialog is closed by the answer
         press(visit, "Pause run")
         visit.until(
             "document.querySelector('#answer').textContent.includes('no process runs it: this holds from its resume on')"
@@ -219,7 +219,7 @@ def test_a_run_that_does_not_answer_at_once(browser: "Browser", start: Start) ->
         visit.until("figure('Completed') > 0 && document.querySelector('#answer')")
         run.process.send_signal(signal.SIGSTOP)
         press(visit, "Pause")
-        assert answer(visit) == "Waiting for the run to answer …"
+        visit.until("document.querySelector('#answer').textContent === 'Waiting for the run to answer …'")
         run.process.send_signal(signal.SIGCONT)
         visit.until("document.querySelector('#answer').textContent.startsWith('Paused (')")
         assert visit.messages == []
