@@ -53,8 +53,8 @@ def test_a_mistake_is_found_and_the_case_made_small(monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as mistaken:
         mistaken.setattr(RecordedChildren, "match", forgets_one)
-        number = next(number for number in range(1, 50) if failure_of(case_of(number)))
-        report = report_of(case_of(number), f"seed {number}")
+        reports = ((number, report_of(case_of(number), f"seed {number}")) for number in range(1, 50))
+        number, report = next((number, report) for number, report in reports if report)
         command = next(line for line in report.splitlines() if line.startswith("python -m tests.torture.fuzz --case"))
         case = msgspec.json.decode(command.split("'")[1], type=Case)
         assert failure_of(case) is not None
