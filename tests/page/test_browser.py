@@ -66,6 +66,11 @@ class Visit(BaseVisit):
         if path != "/":
             self.open(path)
 
+    def press(self, *keys: str) -> None:
+        """Press one key after the other, once the page's script takes them."""
+        self.until("document.getElementById('help')?.hidden === false")
+        super().press(*keys)
+
     def enter(self, address: str) -> None:
         """Open a printed address; wait for the page to which it leads."""
         self._origin = address.partition("/enter")[0]

@@ -207,12 +207,13 @@ def _footer(run: Moment, asked: Asked, found: Listing) -> Html:
     if asked.order == "slowest":
         rows = f"the {amount(len(found.rows))} slowest"
     else:
-        if asked.start is not None:
-            links.append(f'<a class="button" href="{_link(run, asked.q, asked.order)}">First</a>')
+        # By their ids, an update leaves each of them what it is: a click takes as long as two updates.
+        if asked.start is not None and found.num_before:
+            links.append(f'<a class="button" id="first-page" href="{_link(run, asked.q, asked.order)}">First</a>')
         if len(found.rows) == PAGE_ITEMS and (last < found.count or found.share < 1):
             step = -1 if asked.order == "newest" else 1
             links.append(
-                f'<a class="button" rel="next" href="{_link(run, asked.q, asked.order, found.rows[-1].item + step)}">Next {PAGE_ITEMS}</a>'
+                f'<a class="button" id="next-page" rel="next" href="{_link(run, asked.q, asked.order, found.rows[-1].item + step)}">Next {PAGE_ITEMS}</a>'
             )
     return Html(f'<footer><span class="quiet">{rows}</span><span class="end">{"".join(links)}</span></footer>')
 

@@ -43,7 +43,7 @@ const inTurn = async (key, work) => {
   if (waiting.has(key)) return false;
   waiting.add(key);
   root.classList.add("busy");
-  const slow = setTimeout(say, SLOW_MS, SLOW, false); // its event loop may be blocked for seconds
+  const slow = setTimeout(() => answer.textContent || say(SLOW, false), SLOW_MS); // its event loop may be blocked for seconds
   const turn = last.then(work);
   last = turn.catch(() => {});
   try {
