@@ -167,6 +167,7 @@ def test_the_issue_forms_can_be_read(form: Path) -> None:
     assert any(one.get("validations", {}).get("required") for one in questions)
 
 
+@functools.cache
 def anchors(page: Path) -> set[str]:
     """Return the anchors that the headings of a page get."""
     tokens = parse(page)
