@@ -558,6 +558,7 @@ def test_a_list_of_the_past(browser: "Browser", ended: Served) -> None:
         assert sorted(numbers(visit)) == sorted(item.item for item in view.running.values())
         visit.page.locator("#listing tbody td:nth-child(2) a").first.click()
         visit.until("document.querySelector('.wide-title h2')?.textContent.includes('running')")
+        visit.until("!document.getElementById('help').hidden")  # the script takes keys
         assert at_of(visit) == at
         visit.press("l")
         until_at(visit, "at === 0")
