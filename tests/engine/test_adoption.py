@@ -7,13 +7,26 @@ are `_engine.ended_children`. Today's classes are compared by `_engine.changed_c
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anyio
 import pytest
 
-from aqueue import AdoptionMismatch, Backend, EnqueueFn, Item, ItemFailures, RunResult, SetDescFn, run_queue
+from aqueue import (
+    AdoptionMismatch,
+    Backend,
+    EnqueueFn,
+    Item,
+    ItemFailures,
+    RunResult,
+    SetDescFn,
+    current,
+    run_queue,
+    steering,
+)
 from aqueue._engine.siblings import Siblings
 from aqueue.events import Event, ItemAdopted, ItemCompleted, ItemEnqueued
 from tests.journal.oracle import told_by
@@ -21,6 +34,9 @@ from tests.journal.recorded import cut, events_of
 
 ran: list[dict[str, Any]] = []
 """The attributes of the pages that ran, in order."""
+
+identities: list[str] = []
+"""The idempotency keys of these pages."""
 
 children: list[Callable[[], list[Any]]] = [list]
 """What a site enqueues; the last counts."""
@@ -42,6 +58,7 @@ class Page(Item):
 PROCESS = """
     async def process(self, enqueue, set_desc):
         ran.append(dict(vars(self)))
+        identities.append(current().idempotency_key)
 """
 
 
@@ -59,6 +76,7 @@ class Site(Item):
 def _fresh() -> Iterator[None]:
     yield
     ran.clear()
+    identities.clear()
     del children[1:]
     sys.modules.pop("edited", None)
 
@@ -67,7 +85,7 @@ def edit(source: str, name: str = "Page") -> Any:
     """Return the class of that name in the module `edited`, which has this source now; each has the same `process`."""
     module = ModuleType("edited")
     sys.modules["edited"] = module
-    vars(module).update(Item=Item, ran=ran)
+    vars(module).update(Item=Item, ran=ran, identities=identities, current=current)
     exec(compile("from dataclasses import dataclass, field\n" + source + PROCESS, "edited.py", "exec"), vars(module))
     return getattr(module, name)
 
@@ -542,3 +560,27 @@ def test_keys_that_completed_initial_items_have_got_are_recorded_with_what_is_ne
         told_by(events_of(path))
     assert [one["url"] for one in ran[1:]] == ["c", "d"]
     assert [(event.item, event.key) for event in of_type(path, ItemAdopted)] == [(1, "a"), (2, "b")]
+
+
+class RetriesFirst(Item):
+    """Has the first item of its run, which has completed, run again."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    async def process(self, enqueue: EnqueueFn, set_desc: SetDescFn) -> None:
+        answer = await anyio.to_thread.run_sync(partial(steering.retry, self.path, [1], completed=True))
+        assert answer.count == 1
+
+
+def test_an_item_that_has_got_a_key_keeps_its_identity_when_it_runs_again(tmp_path: Path, backend: Backend) -> None:
+    """Its idempotency key is that of its first run, by which another system recognizes it."""
+    path = tmp_path / "run.db"
+    page = edit(PLAIN)
+    run_queue([page(url="a")], resume=path, reporter="none", backend=backend)
+    keyed = edit(PLAIN + KEYED)
+    run_queue([keyed(url="a"), RetriesFirst(str(path))], resume=path, reporter="none", backend=backend)
+    told_by(events_of(path))
+    assert [(event.item, event.key) for event in of_type(path, ItemAdopted)] == [(1, "a")]
+    assert len(identities) == 2
+    assert len(set(identities)) == 1

@@ -739,6 +739,8 @@ def main() -> None:
     if arguments.case:
         case = msgspec.json.decode(arguments.case, type=Case)
         failures = [report_of(case, "the case", kill=arguments.kill)]
+        if failures[0]:
+            print(failures[0], flush=True)
     else:
         first, count = (arguments.first, arguments.seeds) if arguments.seed is None else (arguments.seed, 1)
         work = partial(_report_of_number, size=arguments.size, changing=arguments.changing, kill=arguments.kill)

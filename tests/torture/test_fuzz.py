@@ -12,6 +12,7 @@ import pytest
 from aqueue._engine.adoption import RecordedChildren
 from aqueue._engine.recorded_child import RecordedChild
 from tests.journal.seeds import Seed
+from tests.torture import fuzz
 from tests.torture.fuzz import Case, case_of, failure_of, report_of
 
 PARTS = 8
@@ -62,6 +63,18 @@ def test_a_mistake_is_found_and_the_case_made_small(monkeypatch: pytest.MonkeyPa
     assert report.startswith(f"seed {number} fails: AssertionError")
     assert size_of(case.program) <= 4, report
     assert len(case.processes) <= 1, report
+
+
+def test_report_on_the_only_case_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the reports on many are."""
+    monkeypatch.setattr(sys, "argv", ["fuzz", "--case", msgspec.json.encode(Case(Seed())).decode()])
+    monkeypatch.setattr(fuzz, "report_of", lambda *_, **__: "how it fails")
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main()
+    assert ended.value.code == 1
+    assert "how it fails" in capsys.readouterr().out
 
 
 def size_of(seed: Seed) -> int:

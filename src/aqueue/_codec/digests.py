@@ -51,7 +51,7 @@ def identity_of(parent: bytes, type: str, key: str | None, payload: bytes, occur
         parent: the identity of its parent; that of the run for an initial item, and for an item with a key, since it is
             chance which of several parents enqueues that first.
         type: the name of its class when it was first enqueued.
-        key: its key, if it has one; the payload does not matter then.
+        key: its key, if it had one when it was first enqueued; the payload does not matter then.
         payload: its state when it was first enqueued.
         occurrence: how many earlier children of its parent had the same type and payload.
     """

@@ -263,7 +263,7 @@ class Reruns:
         """Return a node of an item whose subtree had ended well: one thing is still to end, its `process` or what is below."""
         payloads = self._parts.payloads
         assert payloads is not None
-        if facts.key is None:
+        if facts.key is None or facts.is_key_added:
             identity = payloads.identity_of_long(parent, facts.type, facts.payload, facts.occurrence)
         else:
             identity = payloads.identity_of_keyed(facts.type, facts.key)

@@ -167,7 +167,8 @@ def _apply(item: ItemFacts, event: Event) -> None:
         case ev.ItemAdopted():
             if event.payload:
                 item.state, item.state_seq = bytes(event.payload), event.seq
-            item.key = item.key if event.key is None else event.key
+            if event.key is not None:
+                item.key, item.is_key_added = event.key, True
         case ev.ItemRegrouped():
             item.group = event.group
         case _:

@@ -27,6 +27,7 @@ class ItemFacts(msgspec.Struct):
         id, parent, type, track_overall, hook, occurrence, payload: as announced; see `aqueue.events.ItemEnqueued`.
         enqueued_seq: the number of that event.
         key: its key, perhaps added by `item.adopted`.
+        is_key_added: whether it was. The item's identity stays that of an item without a key then.
         state: its latest state: what it was adopted with, or what its `process` left.
         state_seq: the number of the event that has it; 0 if that is the announcement.
         group: the group in which it was queued last; None if it had none.
@@ -55,6 +56,7 @@ class ItemFacts(msgspec.Struct):
     payload: bytes
     state: bytes
     group: str | None
+    is_key_added: bool = False
     state_seq: int = 0
     skipped: bool = False
     is_completed: bool = False
