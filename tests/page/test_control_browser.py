@@ -323,6 +323,7 @@ def test_selected_items_are_skipped(browser: "Browser", failed: Served) -> None:
         visit.page.locator("#access button").click()  # which says nothing of a selection
         visit.until("document.querySelector('#answer').textContent.includes('npaused')")
         assert "0 items" not in visit.text("#spoken")
+        visit.until("document.querySelector('#access button').textContent.trim() === 'Pause'")
         visit.page.locator("#access button").click()
         visit.until("document.querySelector('#access button').textContent.trim() === 'Unpause'")
         visit.page.locator("#picked [data-verb=cancel]").click()
