@@ -146,14 +146,14 @@ def test_a_limit_is_edited(browser: "Browser", start: Start) -> None:
         press(visit, "Edit the limit of group 0")
         per_second = visit.page.get_by_label("per second")
         per_second.wait_for()
-        assert visit.page.get_by_label("at once").input_value() == "2"
+        assert visit.page.get_by_role("spinbutton", name="at once").input_value() == "2"
         per_second.fill("0.5")
         visit.press("Enter")
         assert answer(visit) == "Group 0: 2 at once, 0.5/s (before: 2 at once)"
         visit.until_says("2 at once, 0.5/s")
 
         press(visit, "Edit the limit of group 0")
-        visit.page.get_by_label("at once").fill("")
+        visit.page.get_by_role("spinbutton", name="at once").fill("")
         per_second.fill("")
         press(visit, "Set limit")
         visit.until("document.querySelector('#answer').textContent.startsWith('Group 0: no limit')")
@@ -258,8 +258,8 @@ SELECTED = "!document.getElementById('picked').hidden"
 
 
 def until_full(visit: Visit) -> list[int]:
-    """Wait until a page of the list is full; return its items."""
-    visit.until("document.querySelectorAll('#listing td input').length === 100 && document.querySelector('#answer')")
+    """Wait until a page of the list is full, and stays as it is; return its items."""
+    visit.until("document.querySelector('#listing')?.dataset.from && document.querySelector('#answer')")
     boxes = visit.page.locator("#listing td input")
     return [int(value) for value in boxes.evaluate_all("(all) => all.map((one) => one.value)")]
 
@@ -484,9 +484,9 @@ def test_an_update_does_not_take_what_is_typed(browser: "Browser", start: Start)
         assert visit.page.get_by_label("Number of workers").input_value() == "12"
         press(visit, "Edit the limit of group 0")  # the number is sent when the focus leaves it
         assert answer(visit) == "12 workers (before: 4)"
-        visit.page.get_by_label("at once").fill("77")
+        visit.page.get_by_role("spinbutton", name="at once").fill("77")
         visit.updates(3)
-        assert visit.page.get_by_label("at once").input_value() == "77"
+        assert visit.page.get_by_role("spinbutton", name="at once").input_value() == "77"
 
 
 # ---- what is shown
