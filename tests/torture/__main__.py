@@ -155,6 +155,10 @@ class Tree:
         if code not in (ENDED, FAILED):
             self.kills[fate] += 1
         before, after = self.story, self.look()
+        # What the process before had committed and not made known when it was killed may be there only now: see `look`.
+        starts = [at for at, event in enumerate(after.events) if isinstance(event, RunStarted)]
+        if starts and starts[-1] > len(before.events):
+            before = told_by(after.events[: starts[-1]], group_of)
         check_left(
             before,
             after,
@@ -267,6 +271,8 @@ def fork(work: Callable[[], int]) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         code = work()
+    except KeyboardInterrupt:
+        code = CRASHED  # it came before the work had begun
     except BaseException:
         import traceback
 
@@ -343,7 +349,7 @@ def torture(
                 tree.check_end(whole)
             except BaseException as error:
                 kept = Path(folder).parent / f"aqueue-torture-failed-{number}"
-                shutil.copytree(folder, kept, dirs_exist_ok=True)
+                shutil.copytree(folder, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
                 error.add_note(f"tree {number} of size {size}, {tree.arguments}; its files are in {kept}")
                 raise
             finally:
