@@ -36,6 +36,7 @@ new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) {
         if (entry.hadRecentInput) continue;
         seen.shift += entry.value;
+        seen.moved = seen.moved.slice(-20); // a soak lasts for an hour
         seen.moved.push(entry.sources.map(({ node, previousRect, currentRect }) =>
             [node?.id || node?.outerHTML?.slice(0, 80), JSON.stringify(previousRect), JSON.stringify(currentRect)]));
     }
