@@ -21,7 +21,7 @@ import psutil
 from tests.browser import chromium
 from tests.page.job import VARIED
 from tests.page.serving import Run, Server
-from tests.page.test_browser import SET_HIDDEN, Visit
+from tests.page.test_browser import Visit
 
 _FEED: Final[dict[str, Any]] = {"pace_s": 0.02, "takes_s": 0.03, "batch": 50, "groups": 3, "fails_of": 500}
 _SETTLED: Final = 0.2
@@ -59,28 +59,14 @@ class Sample(NamedTuple):
         )
 
 
-class Watch:
-    """Takes samples of a server and of pages."""
-
-    def __init__(self, server: Server, visits: Sequence[Visit]) -> None:
-        self._server = psutil.Process(server.process.pid)
-        self._visits = visits
-        self._devtools = [visit.context.new_cdp_session(visit.page) for visit in visits]
-        for devtools in self._devtools:
-            devtools.send("Performance.enable")
-
-    def sample(self) -> Sample:
-        """Take one."""
-        found = [self._of_page(visit, devtools) for visit, devtools in zip(self._visits, self._devtools, strict=True)]
-        completed = self._visits[0].js("figure('Completed')")
-        return Sample(completed, self._server.memory_info().rss / 1e6, *zip(*found, strict=True))
-
-    def _of_page(self, visit: Visit, devtools: Any) -> tuple[float, int, int]:
-        visit.page.evaluate(SET_HIDDEN, arg=True)  # what is just being painted doesn't count
-        devtools.send("HeapProfiler.collectGarbage")
-        metrics = {one["name"]: one["value"] for one in devtools.send("Performance.getMetrics")["metrics"]}
-        visit.page.evaluate(SET_HIDDEN, arg=False)
-        return metrics["JSHeapUsedSize"] / 1e6, int(metrics["Nodes"]), int(visit.js("seen.messages"))
+def sample(server: Server, visits: Sequence[Visit]) -> Sample:
+    """Take a sample of a server and of pages, the first of which shows the figures."""
+    found = []
+    for visit in visits:
+        metrics = visit.metrics()
+        found.append((metrics["JSHeapUsedSize"] / 1e6, int(metrics["Nodes"]), int(visit.js("seen.messages"))))
+    completed = visits[0].js("figure('Completed')")
+    return Sample(completed, psutil.Process(server.process.pid).memory_info().rss / 1e6, *zip(*found, strict=True))
 
 
 def check_flat(samples: Sequence[Sample]) -> None:
@@ -150,11 +136,11 @@ def main(seconds: float) -> None:
             Visit(browser, server) as now,
             Visit(browser, server, "/items") as items,
         ):
-            watch, began = Watch(server, (now, items)), time.monotonic()
+            began = time.monotonic()
             now.until("figure('Completed') > 1000")
             samples: list[Sample] = []
             while (passed_s := time.monotonic() - began) < seconds:
-                samples.append(watch.sample())
+                samples.append(sample(server, (now, items)))
                 print(f"{passed_s:6.0f} s  {samples[-1]}", flush=True)
                 time.sleep(min(60.0, seconds / 20))
             check_flat(samples)

@@ -5,6 +5,7 @@ These need Chromium and Playwright: `make browser-test`.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -15,7 +16,7 @@ from tests.page.job import HOSTILE_TEXT, VARIED
 from tests.page.serving import Run, Served, Server, Start, call
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Response
+    from playwright.sync_api import Browser, CDPSession, Response
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -89,6 +90,21 @@ class Visit(BaseVisit):
     def updates(self, number: int) -> None:
         """Wait for that many updates."""
         self.until(f"seen.messages >= {self.js('seen.messages') + number}")
+
+    def metrics(self) -> dict[str, float]:
+        """Return what Chromium measures of the page, by its names for that, without garbage and what is just being painted."""
+        self.page.evaluate(SET_HIDDEN, arg=True)
+        self.js(f"{PAINTED}.then(() => {{ seen.source = null; }})")
+        self._devtools.send("HeapProfiler.collectGarbage")
+        found = self._devtools.send("Performance.getMetrics")["metrics"]
+        self.page.evaluate(SET_HIDDEN, arg=False)
+        return {one["name"]: one["value"] for one in found}
+
+    @cached_property
+    def _devtools(self) -> "CDPSession":
+        devtools = self.context.new_cdp_session(self.page)
+        devtools.send("Performance.enable")
+        return devtools
 
     def js(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
@@ -500,17 +516,11 @@ def test_the_page_does_not_grow(browser: "Browser", start: Start) -> None:
     """After hundreds of updates from a fast run the page has as many nodes and listeners as after some."""
     run, server = start(interval_s=0.02, pace_s=0.002, takes_s=0.01, groups=3, fails="NotFound")
     with Visit(browser, server) as visit:
-        devtools = visit.context.new_cdp_session(visit.page)
 
         def counted() -> tuple[float, float]:
-            visit.page.evaluate(SET_HIDDEN, arg=True)  # what is just being painted doesn't count
-            visit.js(f"{PAINTED}.then(() => {{ seen.source = null; }})")
-            devtools.send("HeapProfiler.collectGarbage")
-            metrics = {one["name"]: one["value"] for one in devtools.send("Performance.getMetrics")["metrics"]}
-            visit.page.evaluate(SET_HIDDEN, arg=False)
+            metrics = visit.metrics()
             return metrics["JSEventListeners"], metrics["Nodes"]
 
-        devtools.send("Performance.enable")
         visit.until("figure('Failed') > 5")
         run.tell("")
         visit.until("document.querySelectorAll('#dock rect').length >= 30")  # it has 80 at most

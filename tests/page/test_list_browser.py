@@ -495,9 +495,6 @@ def test_a_preview_is_not_replaced_by_the_present(browser: "Browser", steady: Se
     """While the slider is held, the list of the past stays, though the one of now was empty."""
     with Visit(browser, steady.server, "/items?q=state:skipped") as visit:
         is_ready(visit)
-        visit.page.locator("#q").fill("")
-        visit.open("/items?q=state:retrying")
-        is_ready(visit)
         visit.updates(2)
         drag(visit, 0.5)
         visit.until("document.querySelector('#banner:not([hidden])')")

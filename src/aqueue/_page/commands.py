@@ -228,6 +228,11 @@ class Preview(msgspec.Struct, frozen=True):
     hooks: int
     is_live: bool
 
+    @property
+    def left_out(self) -> str:
+        """To how many it doesn't apply, and why, in words; empty if to all."""
+        return ", ".join(f"{amount(number)} {why}" for why, number in self.others.items())
+
 
 def request_of(verb: str, body: bytes) -> Request:
     """Return the request in the body of a message.
@@ -284,8 +289,7 @@ class Runner:
         output, _ = await self._call(verb, request, "--dry-run", "--json")
         preview = msgspec.json.decode(output, type=Preview)
         if not preview.count:
-            others = ", ".join(f"{amount(number)} {why}" for why, number in preview.others.items())
-            raise Refused(HTTPStatus.CONFLICT, f"nothing to {verb}: {others or 'no such items are left'}")
+            raise Refused(HTTPStatus.CONFLICT, f"nothing to {verb}: {preview.left_out or 'no such items are left'}")
         return preview
 
     async def _call(self, verb: str, request: Request, *options: str) -> tuple[str, str]:

@@ -268,9 +268,8 @@ def items_dialog(run: Moment, name: str, request: OnItems, preview: Preview, com
         )
     if name != "cancel" and request.states == ("failed",) and failed >= count:
         effects.append(("note", f"The number of failed items goes from {amount(failed)} to {amount(failed - count)}."))
-    if preview.others:
-        others = ", ".join(f"{amount(number)} {why}" for why, number in preview.others.items())
-        effects.append(("note", f"Not included: {others}."))
+    if preview.left_out:
+        effects.append(("note", f"Not included: {preview.left_out}."))
     if not preview.is_live:
         effects.append(("pause", _NO_PROCESS))
     elif not request.items:

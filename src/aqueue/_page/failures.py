@@ -148,7 +148,7 @@ def _items_of(run: Moment, group: FailureGroup) -> Html:
 
 def _verbs(run: Moment, group: FailureGroup) -> Html:
     """Return what a person can do to the items of a kind; those that failed with the same error in their hooks are meant, too."""
-    if not run.can_control or run.error:
+    if not run.takes_commands:
         return Html("")
     same = [one for one, _ in run.kinds.groups() if (one.type, one.error) == (group.type, group.error)]
     number = amount(sum(one.count for one in same))

@@ -111,11 +111,13 @@ class FollowedRun(Moment):
             self.kinds.apply(events)
 
     def _note_groups(self) -> None:
-        groups = {*self.view.groups, *(item.group for item in self.view.running.values() if item.group is not None)}
+        waiting = self.view.groups
+        running = {item.group for item in self.view.running.values() if item.group is not None}
+        groups = {*waiting, *running} if len(waiting) <= _MAX_IDLE else ()  # to copy 100,000 names would slow each look
         seen = self._seen_groups | dict.fromkeys(groups if len(groups) <= _MAX_IDLE else (), self.now)
         recent = sorted((at, name) for name, at in seen.items() if self.now - at < _IDLE_S)
         self._seen_groups = {name: at for at, name in recent[-_MAX_IDLE:]}
-        self.idle_groups = self._seen_groups.keys() - groups
+        self.idle_groups = {name for name in self._seen_groups if name not in waiting and name not in running}
 
     def _note_starts(self, events: Iterable[Event]) -> None:
         for event in events:

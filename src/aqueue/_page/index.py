@@ -69,8 +69,8 @@ CREATE INDEX interruptions ON changes (seq) WHERE state = 3;
 CREATE TABLE notable (seq INTEGER PRIMARY KEY, name TEXT);
 CREATE TABLE views (seq INTEGER PRIMARY KEY, data BLOB);
 """
-# 0 and 4 are the states in which most items are, 3 is that of interrupted ones. `changes` has the events of each item, but for descriptions, and its state
-# after each; `notable` has the events of the run as a whole, and those that change which items are failed.
+# 0 and 4 are the states in which most items are, 3 is that of interrupted ones. `changes` has the events of each item, but for
+# descriptions, and its state after each; `notable` has the events of the run as a whole, and those that change which items are failed.
 
 _INSERT: Final = "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = (

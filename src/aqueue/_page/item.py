@@ -13,7 +13,7 @@ from aqueue._page.commands import OnItems
 from aqueue._page.frame import Parts, href
 from aqueue._page.html import Html, counted, joined, lines, text
 from aqueue._page.item_query import ListedItem
-from aqueue._page.items import index_note, state_mark
+from aqueue._page.items import index_note, state_in, state_mark
 from aqueue._page.moment import Asked, Moment
 from aqueue._page.pictures import icon
 from aqueue._page.verbs import on_items
@@ -103,8 +103,7 @@ def _item(run: Moment, number: int) -> Html:
 def _state(run: Moment, row: ListedItem, number: int) -> State:
     """Return the state of the item at the moment."""
     assert run.items is not None
-    state = run.items.state_at(number, run.at) if run.at is not None else row.state
-    return "interrupted" if state == "running" and run.state.name != "running" else state
+    return state_in(run, run.items.state_at(number, run.at) if run.at is not None else row.state)
 
 
 def _head(run: Moment, row: ListedItem, names: dict[str, str], state: State) -> Html:
@@ -122,7 +121,7 @@ def _head(run: Moment, row: ListedItem, names: dict[str, str], state: State) -> 
     group = f'<p class="quiet">group {text(row.group, 200)}</p>' if row.group else ""
     path = f'<ol class="path" aria-label="Where it comes from">{"".join(steps)}<li>{name}</li></ol>' if steps else ""
     verbs = ""
-    if run.can_control and not run.error:
+    if run.takes_commands:
         verbs = on_items(OnItems(items=(row.item,)), [state], "", f"item {row.item}")
     return Html(
         f'<header class="wide-title">{path}<h2>{name}{": " if label else ""}{text(label or "", 300)} {state_mark(state)}</h2>{key}{group}{verbs}</header>'

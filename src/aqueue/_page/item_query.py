@@ -97,8 +97,7 @@ class Filter(msgspec.Struct, frozen=True):
     @property
     def asks_of_now(self) -> list[str]:
         """What of it the index knows for now alone: in the past, it is compared with what the items have today."""
-        names = {"groups": "groups", "errors": "errors", "attempts": "attempts", "words": "words"}
-        return [said for name, said in names.items() if getattr(self, name)]
+        return [name for name in ("groups", "errors", "attempts", "words") if getattr(self, name)]
 
     @property
     def is_empty(self) -> bool:

@@ -14,7 +14,7 @@ from aqueue.events import Event, ItemCompleted, ItemEnqueued, ItemFailed, ItemRe
 from aqueue.figures import amount, duration, local_minute
 from aqueue.text import first_line, short_names
 
-__all__ = ["index_note", "items_layout", "items_parts", "state_mark"]
+__all__ = ["index_note", "items_layout", "items_parts", "state_in", "state_mark"]
 
 _STATE_SIGNS: Final[dict[State, tuple[str, str, str]]] = {
     "completed": ("good", "check", "completed"),
@@ -54,6 +54,11 @@ def state_mark(state: State) -> Html:
     """Return the state of an item in its color, with its icon."""
     color, sign, word = _STATE_SIGNS[state]
     return Html(f'<span class="{color} state">{icon(sign)} {word}</span>')
+
+
+def state_in(run: Moment, state: State) -> State:
+    """Return the state of an item that has `state` by the events: what runs in a process that is gone is interrupted."""
+    return "interrupted" if state == "running" and run.state.name != "running" else state
 
 
 def index_note(run: Moment) -> Html:
@@ -160,11 +165,8 @@ def _verbs(run: Moment, wanted: Filter) -> Html:
     """Return what a person can do to all that match, if a command can name them."""
     is_plain = not (wanted.words or wanted.parents or wanted.attempts or wanted.problems or wanted.is_empty)
     is_single = max(map(len, (wanted.errors, wanted.keys, wanted.subtrees))) <= 1
-    if (
-        not run.can_control
-        or run.error
-        or not (is_plain and is_single and set("".join(wanted.groups)).isdisjoint("*?["))
-    ):
+    is_exact = set("".join(wanted.groups)).isdisjoint("*?[")
+    if not (run.takes_commands and is_plain and is_single and is_exact):
         return Html("")
     request = OnItems(
         types=wanted.types,
@@ -179,7 +181,7 @@ def _verbs(run: Moment, wanted: Filter) -> Html:
 
 def _picked(run: Moment) -> Html:
     """Return what a person can do to the items whose boxes are ticked, which the page's script knows, on all pages of all lists."""
-    if not run.can_control or run.error:
+    if not run.takes_commands:
         return Html('<div id="picked" hidden></div>')
     return Html(
         f'<div id="picked" class="card" role="group" aria-label="Selected items" data-run="{text(run.view.run_id, 100)}" hidden>'
@@ -235,7 +237,7 @@ def _table(run: Moment, rows: list[ListedItem]) -> Html:
     head = "".join(
         f'<th scope="col"{" class=n" if name in figures else ""}>{name}</th>' for name, has in columns.items() if has
     )
-    if run.can_control and not run.error:
+    if run.takes_commands:
         head = head.replace(">State", f' abbr="State">{_box("all", "Select the items on this page")}State', 1)
     body = "".join(
         f'<tr id="row-{row.item}">'
@@ -272,8 +274,7 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
             error_type, error = last.error.type, last.error.message
     if run.at is not None and (row.described_seq or 0) > run.at:
         description = None
-    if state == "running" and run.state.name != "running":
-        state = "interrupted"
+    state = state_in(run, state)
     if state == "running":
         took_s = run.now - (changed_at if last is not None else row.started_at or changed_at)
     elif state in ("retrying", "interrupted") and row.started_at is not None and last is None:
@@ -284,7 +285,7 @@ def _row(run: Moment, row: ListedItem, names: dict[str, str], last: Event | None
         failure = f'<span class="bad" title="{text(said, 300)}">{text(error_type.rpartition(":")[2], 60)}</span>'
     parent = f'<a href="{href(run, "item", n=row.parent)}">{amount(row.parent)}</a> <small>{text(row.parent_label or "", 60)}</small>'
     has_started = attempts > 0 and took_s is not None
-    box = _box(str(row.item), f"Select item {amount(row.item)}") if run.can_control and not run.error else ""
+    box = _box(str(row.item), f"Select item {amount(row.item)}") if run.takes_commands else ""
     return {
         "State": Html(f"{box}{state_mark(state)}"),
         "Item": Html(f'<a href="{href(run, "item", n=row.item)}">{amount(row.item)}</a>'),

@@ -101,6 +101,11 @@ class Moment:
     can_control: bool = False
 
     @property
+    def takes_commands(self) -> bool:
+        """Whether a command for some of its items can be given from the page."""
+        return self.can_control and not self.error
+
+    @property
     def num_processes(self) -> int:
         """How many processes have run it, as far as that is read."""
         return self.over_time.num_processes

@@ -38,7 +38,7 @@ const paint = () => {
     else Idiomorph.morph(shown, html, { morphStyle: "outerHTML", ignoreActiveValue, callbacks });
   }
   prepare();
-  if (source?.readyState === EventSource.OPEN && wantsStart() !== source.url.includes("start=")) connect();
+  if (source?.readyState === EventSource.OPEN && address().includes("start=") !== source.url.includes("start=")) connect();
   document.dispatchEvent(new Event("painted"));
   speak();
 };
@@ -49,7 +49,6 @@ const receive = (message) => {
 };
 
 // A full list stays where it is when new items come: it begins with the item that was the first one.
-const wantsStart = () => byId("listing")?.dataset.from !== undefined || new URLSearchParams(location.search).has("start");
 const address = () => {
   const asked = new URLSearchParams(location.search);
   const first = byId("listing")?.dataset.from;
